@@ -1,0 +1,1 @@
+"""How people call `lab`; no arithmetic here."""

@@ -1,0 +1,1 @@
+"""A trading research workbench: fetch, features, walk-forward training, backtest, report."""

@@ -1,0 +1,316 @@
+"""The few core types. Values are frozen: a new fact is a new value."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from lab.errors import BadBars, UsageError
+from lab.registry import Parameter, unknown
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Calendar = Literal["continuous", "weekdays"]
+
+TIME = pl.Datetime("us", "UTC")
+PRICES = ("open", "high", "low", "close")
+BAR_COLUMNS: Mapping[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "time": TIME,
+    **{name: pl.Float64() for name in (*PRICES, "volume")},
+}
+# Column groups that a market may or may not publish, and who publishes them.
+OPTIONAL_COLUMNS: Mapping[str, str] = {
+    "buy_volume": "klines of --source binance or binance-um",
+    "quote_volume": "klines of --source binance or binance-um",
+    "trades": "klines of --source binance or binance-um",
+}
+
+INTERVALS: Mapping[str, timedelta] = {
+    "1s": timedelta(seconds=1),
+    **{f"{n}m": timedelta(minutes=n) for n in (1, 3, 5, 15, 30)},
+    **{f"{n}h": timedelta(hours=n) for n in (1, 2, 4, 6, 8, 12)},
+    "1d": timedelta(days=1),
+}
+DAYS_PER_YEAR: Mapping[Calendar, float] = {"continuous": 365.25, "weekdays": 252.0}
+LONG_WEEKEND = timedelta(days=3)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def interval_length(interval: str) -> timedelta:
+    """Length of one bar of `interval`, e.g. `1m`; an unknown interval is an UnknownName."""
+    if interval not in INTERVALS:
+        raise unknown("interval", interval, list(INTERVALS))
+    return INTERVALS[interval]
+
+
+@dataclass(frozen=True)
+class Span:
+    """The half-open stretch of time [start, end)."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end:
+            raise UsageError(
+                f"the span from {self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} is empty",
+                fix="give an end after the start",
+            )
+
+    def covers(self, time: pl.Expr) -> pl.Expr:
+        """Whether each `time` lies inside."""
+        return (time >= self.start) & (time < self.end)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Closed bars of one or more symbols: one row per symbol and time, sorted, unique.
+
+    `frame` holds `symbol`, `time` (UTC, µs, the close of the bar: the first moment its numbers were known),
+    open, high, low, close (finite, above 0), volume (null where the market publishes none) and any of
+    OPTIONAL_COLUMNS. `calendar` says when bars are due: round the clock, or on weekdays.
+    """
+
+    frame: pl.DataFrame
+    interval: str
+    calendar: Calendar = "continuous"
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, interval: str, calendar: Calendar = "continuous") -> Self:
+        """Sort, type and check `frame`; rows that cannot be bars raise BadBars with a count and the first of them."""
+        missing = [name for name in BAR_COLUMNS if name not in frame.columns]
+        if missing:
+            raise BadBars(f"bars lack {', '.join(missing)}", fix=f"name the columns, e.g. --map {missing[0]}=COLUMN")
+        wanted = {**BAR_COLUMNS, **{name: pl.Float64() for name in OPTIONAL_COLUMNS if name in frame.columns}}
+        typed = frame.select(pl.col(name).cast(dtype) for name, dtype in wanted.items()).sort("symbol", "time")
+        wrong = typed.with_columns(fault=fault()).filter(pl.col("fault").is_not_null())
+        if wrong.height:
+            first = wrong.row(0, named=True)
+            raise BadBars(
+                f"{wrong.height} of {typed.height} rows cannot be bars; "
+                f"the first, {first['symbol']} at {first['time']}: {first['fault']}",
+                fix="correct the rows or leave them out",
+            )
+        interval_length(interval)
+        return cls(typed, interval, calendar)
+
+    @property
+    def symbols(self) -> list[str]:
+        return self.frame["symbol"].unique(maintain_order=True).to_list()
+
+    @property
+    def largest_step(self) -> timedelta:
+        """The longest way from one close to the next that is no gap."""
+        return INTERVALS[self.interval] + (LONG_WEEKEND if self.calendar == "weekdays" else timedelta(0))
+
+    @property
+    def bars_per_year(self) -> float:
+        return DAYS_PER_YEAR[self.calendar] * (timedelta(days=1) / INTERVALS[self.interval])
+
+    @cached_property
+    def segment(self) -> pl.Series:
+        """Number of the unbroken stretch that each row belongs to; a new symbol or a gap begins the next one."""
+        starts = (pl.col("symbol") != pl.col("symbol").shift(1)) | (pl.col("time").diff() > self.largest_step)
+        return self.frame.select(starts.fill_null(False).cum_sum().alias("segment")).to_series()
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """(first row, number of rows) of every unbroken stretch, in row order."""
+        lengths: list[int] = self.segment.rle().struct.field("len").to_list()
+        starts = accumulate(lengths[:-1], initial=0) if lengths else ()
+        return list(zip(starts, lengths, strict=True))
+
+    def gaps(self) -> pl.DataFrame:
+        """Every place where bars are due and absent: symbol, the closes after and before it, bars missing."""
+        step = INTERVALS[self.interval] // MICROSECOND
+        previous = pl.col("time").shift(1).over("symbol")
+        return (
+            self.frame.select("symbol", after=previous, before=pl.col("time"))
+            .filter(pl.col("before") - pl.col("after") > self.largest_step)
+            .with_columns(missing=(pl.col("before") - pl.col("after")).dt.total_microseconds() // step - 1)
+        )
+
+    def within(self, span: Span) -> Self:
+        """The bars that closed inside `span`."""
+        return type(self)(self.frame.filter(span.covers(pl.col("time"))), self.interval, self.calendar)
+
+    def of_symbol(self, symbol: str) -> Self:
+        return type(self)(self.frame.filter(pl.col("symbol") == symbol), self.interval, self.calendar)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what the bars say (interval, calendar, names, every value), whatever files they came from."""
+        sha = hashlib.sha256(f"{self.interval} {self.calendar}".encode())
+        for name in self.frame.columns:
+            column = self.frame[name]
+            sha.update(name.encode())
+            sha.update(column.is_null().to_numpy().tobytes())
+            if column.dtype == pl.String:
+                sha.update("\n".join(column.fill_null("").to_list()).encode())
+            else:
+                sha.update(column.to_physical().fill_null(0).to_numpy().tobytes())
+        return sha.hexdigest()
+
+
+def fault() -> pl.Expr:
+    """Why a row of a typed, sorted frame cannot be a bar, as text; null where it can."""
+    o, h, low, c = (pl.col(name) for name in PRICES)
+    volume = pl.col("volume")
+    return (
+        pl.when(pl.col("symbol").is_null() | pl.col("time").is_null())
+        .then(pl.lit("no symbol or no time"))
+        .when(pl.any_horizontal(pl.col(name).is_null() | ~pl.col(name).is_finite() for name in PRICES))
+        .then(pl.lit("a price is missing or not a number"))
+        .when(pl.min_horizontal(o, h, low, c) <= 0)
+        .then(pl.lit("a price is zero or below"))
+        .when((h < pl.max_horizontal(o, c)) | (low > pl.min_horizontal(o, c)))
+        .then(pl.lit("open or close lies outside low..high"))
+        .when(~volume.is_finite() | (volume < 0))
+        .then(pl.lit("the volume is negative or not a number"))
+        .when((pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("time") == pl.col("time").shift(1)))
+        .then(pl.lit("a second row for the same symbol and time"))
+    )
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column computed from bars: its expression and how many bars back that expression may see.
+
+    `expr` runs over one unbroken stretch of one symbol and must depend on nothing but a row and the
+    `lookback` - 1 rows before it. Values are null until `lookback` bars exist, and where the formula has none.
+    """
+
+    name: str
+    family: str
+    meaning: str
+    expr: pl.Expr
+    lookback: int
+
+    @property
+    def needs(self) -> list[str]:
+        """The bar columns the expression reads."""
+        return sorted(set(self.expr.meta.root_names()))
+
+
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FittedFeature:
+    """A feature with numbers that come from training bars, e.g. GARCH coefficients or the means of regimes.
+
+    `fit` reads the training bars of one symbol; `freeze` turns its numbers into an ordinary Feature.
+    """
+
+    name: str
+    family: str
+    meaning: str
+    needs: list[str]
+    fit: Callable[[Bars], Numbers]
+    freeze: Callable[[Numbers], Feature]
+
+
+@dataclass(frozen=True)
+class Label:
+    """The answer a model learns, and when it is settled.
+
+    `answer` runs over one unbroken stretch of one symbol and yields a struct of `answer` (float) and `bars`
+    (how many bars after the row it was settled, at most `horizon`); both null while unsettled, never zero.
+    It sees at most `lookback` - 1 bars back and `horizon` bars ahead. `kind` says what the answer is:
+    a return, or one of the classes -1, 0, 1.
+    """
+
+    name: str
+    meaning: str
+    kind: Literal["return", "class"]
+    answer: pl.Expr
+    horizon: int
+    lookback: int
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One step of a walk-forward: learn on `train`, be judged on `test`; both hold closes of bars."""
+
+    number: int
+    train: Span
+    test: Span
+
+
+class FittedModel(Protocol):
+    """What learning leaves behind; the same rows give the same scores, alone or together."""
+
+    def predict(self, x: Matrix) -> Vector:
+        """One score a row: the expected return, or P(up) - P(down). NaN in `x` stands for null."""
+
+    def importance(self) -> Vector:
+        """How much each column weighed, in shares that add up to 1 (all 0 where nothing was learned)."""
+
+    def save(self, path: Path) -> None:
+        """Write a file that runs no code when it is read."""
+
+
+class Model(Protocol):
+    """Settings of a kind of model, as a frozen dataclass; `fit` returns a new value."""
+
+    def fit(self, x: Matrix, y: Vector, *, kind: str, seed: int, threads: int) -> FittedModel:
+        """Learn answers `y` of the given label kind from the rows of `x`."""
+
+    @staticmethod
+    def load(path: Path) -> FittedModel:
+        """Read what `save` wrote."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to hold of a symbol from the next bar on: `target` is a share of its capital in [-1, 1]."""
+
+    symbol: str
+    time: datetime
+    score: float | None
+    target: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A finished part of a fetch: the bars of one symbol and period, and what they were made from.
+
+    `origin` names the object (a URL, a file, a generator), `digest` its content. `rejected` holds the rows
+    that could not be bars, with the reason in `fault`. `bars` is null where the source has nothing.
+    """
+
+    symbol: str
+    origin: str
+    digest: str
+    bars: Bars | None
+    rejected: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment carried out on one set of bars: everything it decided, earned and was made of.
+
+    `folder` is named by `id`. Frames are read on first use.
+    """
+
+    id: str
+    kind: Literal["walk-forward", "final"]
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of the run's tables: decisions, fills, equity or importance."""
+        return pl.read_parquet(self.folder / f"{name}.parquet")
+
+
+def settings_text(parameters: Mapping[str, Parameter]) -> str:
+    """Parameters as they stand in a column name: `14`, `20_2`."""
+    return "_".join(f"{value:g}" if isinstance(value, int | float) else str(value) for value in parameters.values())
