@@ -1,0 +1,172 @@
+"""The catalogue: how a feature is registered, looked up by what a person writes, and computed."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import polars as pl
+
+from lab.errors import MissingColumns
+from lab.nouns import OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, settings_text
+from lab.registry import Call, Parameter, Registry, parameters_of
+
+Formula = TypeVar("Formula", bound=Callable[..., Any])
+Lookback = int | Callable[..., int]
+Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A registered feature, before its parameters are chosen."""
+
+    name: str
+    family: str
+    meaning: str
+    formula: Callable[..., Any]
+    build: Callable[[str, dict[str, Parameter]], Feature | FittedFeature]
+
+    @property
+    def signature(self) -> str:
+        """What a person can write, with the defaults: `rsi(window=14)`."""
+        return self.name + parameters_of(self.formula)
+
+
+FEATURES: Registry[Definition] = Registry("feature")
+
+
+def feature(lookback: Lookback) -> Callable[[Formula], Formula]:
+    """Register a function of parameters → expression as a feature of the family its file is named after.
+
+    `lookback`: how many bars, the current one included, the expression may see; a number, or a function of
+    (some of) the formula's parameters.
+    """
+
+    def register(formula: Formula) -> Formula:
+        meaning = _meaning(formula)
+        family = _family(formula)
+
+        def build(column: str, parameters: dict[str, Parameter]) -> Feature:
+            return Feature(column, family, meaning, formula(**parameters), _lookback(lookback, parameters))
+
+        FEATURES.add(formula.__name__, Definition(formula.__name__, family, meaning, formula, build))
+        return formula
+
+    return register
+
+
+def fitted_feature(
+    fit: Callable[[Bars], Numbers],
+    lookback: Callable[[Numbers], int],
+    needs: Sequence[str],
+) -> Callable[[Formula], Formula]:
+    """Register a function of (numbers, parameters) → expression whose numbers `fit` reads from training bars."""
+
+    def register(formula: Formula) -> Formula:
+        meaning = _meaning(formula)
+        family = _family(formula)
+
+        def build(column: str, parameters: dict[str, Parameter]) -> FittedFeature:
+            def freeze(numbers: Numbers) -> Feature:
+                return Feature(column, family, meaning, formula(numbers, **parameters), lookback(numbers))
+
+            return FittedFeature(column, family, meaning, sorted(needs), fit, freeze)
+
+        without_numbers = _tail_of(formula)
+        FEATURES.add(formula.__name__, Definition(formula.__name__, family, meaning, without_numbers, build))
+        return formula
+
+    return register
+
+
+def resolve(text: str) -> Feature | FittedFeature:
+    """The feature that `text` names, e.g. `rsi(14)`; its column is named `rsi_14`."""
+    call = Call.parse(text)
+    definition = FEATURES[call.name]
+    parameters = call.bind(definition.formula)
+    column = "_".join(filter(None, [definition.name, settings_text(parameters)]))
+    return definition.build(column, parameters)
+
+
+def resolve_all(texts: Sequence[str]) -> tuple[list[Feature], list[FittedFeature]]:
+    """Every feature that `texts` name, split into plain and fitted ones; one named twice counts once."""
+    found = {each.name: each for each in map(resolve, texts)}
+    plain = [each for each in found.values() if isinstance(each, Feature)]
+    return plain, [each for each in found.values() if isinstance(each, FittedFeature)]
+
+
+def compute(bars: Bars, features: Sequence[Feature]) -> pl.DataFrame:
+    """The columns of `features` for every row of `bars`, behind `symbol` and `time`.
+
+    Each unbroken stretch is computed alone, so no window reaches across a gap or into another symbol. Null until
+    `lookback` bars of the stretch exist, and where a formula yields no finite number.
+    """
+    require_columns(bars, {each.name: each.needs for each in features})
+    keys = bars.frame.select("symbol", "time")
+    if not features:
+        return keys
+    parts = [over_stretch(bars.frame.slice(start, length), features) for start, length in bars.stretches()]
+    return keys.hstack(pl.concat(parts)) if parts else keys
+
+
+def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:
+    """Numbers of every fitted feature for every symbol, read from these (training) bars and no others."""
+    require_columns(bars, {each.name: each.needs for each in features})
+    per_symbol = {symbol: bars.of_symbol(symbol) for symbol in bars.symbols} if features else {}
+    return {each.name: {symbol: each.fit(own) for symbol, own in per_symbol.items()} for each in features}
+
+
+def compute_fitted(bars: Bars, features: Sequence[FittedFeature], fits: Fits) -> pl.DataFrame:
+    """The columns of fitted features with their numbers held still, behind `symbol` and `time`."""
+    parts = [
+        compute(bars.of_symbol(symbol), [each.freeze(fits[each.name][symbol]) for each in features])
+        for symbol in bars.symbols
+    ]
+    return pl.concat(parts)
+
+
+def require_columns(bars: Bars, needed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a feature whose columns these bars do not carry, naming the column and who publishes it."""
+    for name, columns in needed.items():
+        for column in columns:
+            if column not in bars.frame.columns:
+                source = OPTIONAL_COLUMNS.get(column)
+                raise MissingColumns(
+                    f"feature {name} needs the column {column!r}, which these bars do not carry",
+                    fix=f"take the bars from {source}" if source else "leave the feature out, or correct its formula",
+                )
+
+
+def over_stretch(frame: pl.DataFrame, features: Sequence[Feature]) -> pl.DataFrame:
+    """The columns of `features` over the rows of one unbroken stretch of one symbol."""
+    raw = frame.select(each.expr.cast(pl.Float64).alias(each.name) for each in features)
+    row = pl.int_range(pl.len())
+    return raw.select(
+        pl.when((row >= each.lookback - 1) & pl.col(each.name).is_finite()).then(pl.col(each.name)) for each in features
+    )
+
+
+def _lookback(lookback: Lookback, parameters: Mapping[str, Parameter]) -> int:
+    if isinstance(lookback, int):
+        return lookback
+    wanted = inspect.signature(lookback).parameters
+    return lookback(**{key: value for key, value in parameters.items() if key in wanted})
+
+
+def _meaning(formula: Callable[..., Any]) -> str:
+    return (inspect.getdoc(formula) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _family(formula: Callable[..., Any]) -> str:
+    return formula.__module__.rpartition(".")[2].replace("_", " ")
+
+
+def _tail_of(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """The formula's signature without the numbers, which no person writes."""
+
+    def parameters(**chosen: Parameter) -> None: ...
+
+    signature = inspect.signature(formula)
+    kept = list(signature.parameters.values())[1:]
+    parameters.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return parameters
