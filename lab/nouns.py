@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import ConfigDict, Field
 
 from lab.errors import BadBars, UsageError
 from lab.registry import Parameter, unknown
@@ -19,6 +20,12 @@ from lab.registry import Parameter, unknown
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Calendar = Literal["continuous", "weekdays"]
+
+# How settings are checked: a key that nothing reads is refused, and so is a number that cannot be meant.
+SETTINGS = ConfigDict(extra="forbid", allow_inf_nan=False)
+Count = Annotated[int, Field(gt=0, lt=1_000_000)]
+Share = Annotated[float, Field(gt=0, le=1)]
+BasisPoints = Annotated[float, Field(ge=0, lt=1_000)]
 
 TIME = pl.Datetime("us", "UTC")
 PRICES = ("open", "high", "low", "close")
@@ -121,6 +128,12 @@ class Bars:
         """Number of the unbroken stretch that each row belongs to; a new symbol or a gap begins the next one."""
         starts = (pl.col("symbol") != pl.col("symbol").shift(1)) | (pl.col("time").diff() > self.largest_step)
         return self.frame.select(starts.fill_null(False).cum_sum().alias("segment")).to_series()
+
+    @property
+    def age(self) -> pl.Series:
+        """How many bars its unbroken stretch has had up to and including each row, from 1."""
+        counted = self.segment.to_frame().select((pl.int_range(pl.len()) + 1).over("segment").alias("age"))
+        return counted.to_series()
 
     def stretches(self) -> list[tuple[int, int]]:
         """(first row, number of rows) of every unbroken stretch, in row order."""

@@ -63,7 +63,9 @@ def judge(returns: Vector, trial_sharpes: Sequence[float | None], days_per_year:
     grown = float(np.prod(1 + returns))
     return Evidence(
         claim=not reasons,
-        verdict="No edge is shown." if reasons else f"An edge is claimed: {_count(trials)} of pure luck rarely get here.",
+        verdict="No edge is shown."
+        if reasons
+        else f"An edge is claimed: luck alone rarely does this in {_count(trials)}.",
         reasons=reasons,
         days=len(returns),
         trials=trials,

@@ -13,6 +13,7 @@ from lab.features.catalogue import (
     feature,
     fit,
     fitted_feature,
+    plain,
     resolve,
     resolve_all,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "garch",
     "momentum",
     "order_flow",
+    "plain",
     "price",
     "regime",
     "resolve",

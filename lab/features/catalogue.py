@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from lab.errors import MissingColumns
+from lab.errors import MissingColumns, UsageError
 from lab.nouns import OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, settings_text
 from lab.registry import Call, Parameter, Registry, parameters_of
 
@@ -88,11 +88,19 @@ def resolve(text: str) -> Feature | FittedFeature:
     return definition.build(column, parameters)
 
 
+def plain(text: str) -> Feature:
+    """The feature that `text` names, which must need no training."""
+    found = resolve(text)
+    if isinstance(found, FittedFeature):
+        raise UsageError(f"{text} needs training bars", fix="name a feature that needs none")
+    return found
+
+
 def resolve_all(texts: Sequence[str]) -> tuple[list[Feature], list[FittedFeature]]:
     """Every feature that `texts` name, split into plain and fitted ones; one named twice counts once."""
     found = {each.name: each for each in map(resolve, texts)}
-    plain = [each for each in found.values() if isinstance(each, Feature)]
-    return plain, [each for each in found.values() if isinstance(each, FittedFeature)]
+    ready = [each for each in found.values() if isinstance(each, Feature)]
+    return ready, [each for each in found.values() if isinstance(each, FittedFeature)]
 
 
 def compute(bars: Bars, features: Sequence[Feature]) -> pl.DataFrame:

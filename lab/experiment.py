@@ -1,0 +1,206 @@
+"""The TOML a person writes → a frozen Experiment with an id."""
+
+import hashlib
+import importlib.util
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lab import features, labels, models
+from lab.backtest import Costs
+from lab.errors import BadExperiment, UsageError
+from lab.features.certificate import certify
+from lab.folds import duration
+from lab.nouns import Feature, FittedFeature, Label, Model, Span, interval_length
+from lab.policy import Thresholds
+from lab.registry import unknown
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and a key that nothing reads is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which bars: as `lab fetch` stored them; start and end (exclusive) are UTC, and all there is where left out."""
+
+    source: str
+    symbols: Annotated[list[str], Field(min_length=1)]
+    interval: str
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @field_validator("interval")
+    @classmethod
+    def _known(cls, interval: str) -> str:
+        interval_length(interval)
+        return interval
+
+    @field_validator("start", "end")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+    @property
+    def span(self) -> Span | None:
+        """What start and end enclose; null where neither is given."""
+        if self.start is None and self.end is None:
+            return None
+        earliest, latest = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+        return Span(self.start or earliest, self.end or latest)
+
+
+class Folds(Section):
+    """How time is cut: lengths such as `20d`, `12h`. The purge is not here: it is the label's horizon."""
+
+    train: str
+    test: str
+    embargo: str = "0m"
+    expanding: bool = False
+
+    @field_validator("train", "test", "embargo")
+    @classmethod
+    def _length(cls, text: str) -> str:
+        duration(text)
+        return text
+
+
+class Experiment(Section):
+    """Everything that a person chose. `seed` is the only randomness."""
+
+    name: str
+    data: Data
+    features: Annotated[list[str], Field(min_length=1)]
+    label: str
+    folds: Folds
+    model: Mapping[str, Any]
+    policy: Thresholds
+    costs: Costs
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    feature_file: Path | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> "Experiment":
+        """Read and check an experiment file; whatever is wrong with it is a BadExperiment that names the setting.
+
+        A `feature_file` lies beside the experiment; its features are registered, and certified on the spot: one
+        that reads the future is a LookAhead.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadExperiment(f"{path} cannot be read: {error.strerror}", fix="name an experiment file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadExperiment(f"{path} is not TOML: {error}", fix="mend the file at that place") from None
+        if isinstance(raw.get("feature_file"), str):
+            raw["feature_file"] = path.parent / raw["feature_file"]
+        try:
+            experiment = cls.model_validate(raw)
+            experiment.settings  # noqa: B018  every name is looked up here
+        except ValidationError as error:
+            raise _refusal(path, error) from None
+        return experiment
+
+    @cached_property
+    def learner(self) -> Model:
+        settings = dict(self.model)
+        return models.resolve(str(settings.pop("name", "")), settings)
+
+    @cached_property
+    def resolved_label(self) -> Label:
+        return labels.resolve(self.label)
+
+    @cached_property
+    def plain_features(self) -> list[Feature]:
+        load_features(self.feature_file)
+        return features.resolve_all(self.features)[0]
+
+    @cached_property
+    def fitted_features(self) -> list[FittedFeature]:
+        load_features(self.feature_file)
+        return features.resolve_all(self.features)[1]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the model sees, in their order."""
+        return [*(each.name for each in self.plain_features), *(each.name for each in self.fitted_features)]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting with its default filled in, as plain JSON; `name` is not among them."""
+        data = self.data.model_dump(mode="json")
+        return {
+            "data": {**data, "symbols": sorted(set(self.data.symbols))},
+            "features": self.columns,
+            "feature_file": hashlib.sha256(self.feature_file.read_bytes()).hexdigest() if self.feature_file else None,
+            "label": self.resolved_label.name,
+            "folds": self.folds.model_dump(),
+            "model": {"name": self.model["name"], **asdict(self.learner)},  # type: ignore[call-overload]
+            "policy": asdict(self.policy),
+            "costs": asdict(self.costs),
+            "seed": self.seed,
+        }
+
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """What the ledger counts trials by: each symbol at its source and interval."""
+        return tuple(f"{self.data.source} {symbol} {self.data.interval}" for symbol in sorted(set(self.data.symbols)))
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of every resolved setting: two files that say the same are one experiment."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
+
+
+_loaded: dict[Path, str] = {}
+
+
+def load_features(path: Path | None) -> None:
+    """Run a person's own Python file of `@feature` functions, once, and certify what it registers.
+
+    A file that cannot be run is a UsageError; a feature in it that sees more than it declares is a LookAhead.
+    """
+    if path is None or path.resolve() in _loaded:
+        return
+    known = set(features.FEATURES)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UsageError(f"feature_file {path} is not a Python file", fix="name a .py file beside the experiment")
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:  # whatever a person's own file raises is theirs to mend
+        raise UsageError(
+            f"feature_file {path} does not run: {type(error).__name__}: {error}", fix="mend the file"
+        ) from error
+    own = [name for name in features.FEATURES if name not in known]
+    certify(features.resolve_all(own)[0])
+    _loaded[path.resolve()] = path.stem
+
+
+def _refusal(path: Path, error: ValidationError) -> BadExperiment:
+    """The first complaint of pydantic, as a setting with its value and what to do."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        setting = str(first["loc"][-1])
+        return BadExperiment(f"{path}: {where} is not a setting", fix=unknown("setting", setting, _all_settings()).fix)
+    if first["type"].startswith("missing"):
+        return BadExperiment(f"{path}: {where} is missing", fix=f"add {where} = …")
+    return BadExperiment(f"{path}: {where} is {first['input']!r}: {first['msg'].lower()}", fix=f"correct {where}")
+
+
+def _all_settings() -> list[str]:
+    sections: list[Any] = [Experiment, Data, Folds]
+    named = [name for section in sections for name in section.model_fields]
+    plain: list[Any] = [Thresholds, Costs, *(models.MODELS[name] for name in models.MODELS)]
+    return sorted({*named, *(name for kind in plain for name in kind.__dataclass_fields__)})

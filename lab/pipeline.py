@@ -1,0 +1,314 @@
+"""The stages, fold by fold: bars → columns + answers → folds → model → scores → decisions → equity → evidence."""
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from lab import backtest, columns, features, findings, folds, labels, policy, runs, store
+from lab.backtest import Costs
+from lab.errors import DamagedData, NotEnoughHistory
+from lab.experiment import Experiment
+from lab.files import write_atomically
+from lab.nouns import MICROSECOND, Bars, Feature, Fold, Matrix, Run, Span, Vector
+from lab.policy import Thresholds
+from lab.sources import synthetic
+
+COST_CURVE_BPS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)
+Kind = Literal["walk-forward", "final"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment with its bars and folds, and what its run will be called."""
+
+    experiment: Experiment
+    bars: Bars
+    folds: list[Fold]
+    kind: Kind
+    run_id: str
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        return runs.runs_folder(self.root) / self.run_id
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one fold learns from: bars and rows (columns and answers) up to the end of its test."""
+
+    experiment: Experiment
+    fold: Fold
+    bars: Bars
+    rows: pl.DataFrame
+    folder: Path
+    threads: int
+
+
+def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
+    """Read the bars of an experiment and cut their time into folds; a final model learns from all of it at once."""
+    data, cut = experiment.data, experiment.folds
+    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.span)
+    if kind == "final":
+        first, last = bars.frame["time"].min(), bars.frame["time"].max()
+        after = last + MICROSECOND  # type: ignore[operator]
+        found = [Fold(0, Span(first, after), Span(after, after + MICROSECOND))]  # type: ignore[arg-type]
+    else:
+        found = folds.walk_forward(
+            bars.frame["time"].unique().sort(),
+            train=folds.duration(cut.train),
+            test=folds.duration(cut.test),
+            horizon=experiment.resolved_label.horizon,
+            embargo=folds.duration(cut.embargo),
+            expanding=cut.expanding,
+        )
+    return Plan(experiment, bars, found, kind, runs.run_id(experiment.id, bars.digest, kind), root)
+
+
+def compute_columns(plan: Plan) -> pl.DataFrame:
+    """The plain features of every row; kept, and used again while bars, formulas and code are the same."""
+    settings = plan.experiment.settings
+    made_from = [plan.bars.digest, runs.code_digest(), str(settings["features"]), str(settings["feature_file"])]
+    return columns.remember(
+        plan.root / "data", made_from, lambda: features.compute(plan.bars, plan.experiment.plain_features)
+    )
+
+
+def learn(plan: Plan, workers: int = 1) -> Iterator[int]:
+    """Fit and predict fold by fold, yielding the number of each once its files are on the disk.
+
+    Folds that an interrupted run had finished are not done again. The numbers do not depend on `workers`.
+    """
+    if plan.kind == "walk-forward":  # the trial counts from here on, whatever becomes of it
+        runs.record(plan.root, runs.Trial(plan.run_id, plan.experiment.markets, None))
+    runs.reopen(plan.folder)
+    answers = labels.settle(plan.bars, plan.experiment.resolved_label).select("answer", "settled_at")
+    rows = compute_columns(plan).hstack(answers)
+    todo = []
+    for fold in plan.folds:
+        if _finished(plan.folder, fold):
+            yield fold.number
+        else:
+            todo.append(fold)
+    if workers == 1:
+        yield from (learn_fold(_job(plan, fold, rows, threads=0)) for fold in todo)
+        return
+    # Spawned, not forked: a fork of a process with Polars threads can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(learn_fold, _job(plan, fold, rows, threads=1)) for fold in todo]):
+            yield done.result()
+
+
+def learn_fold(job: Job) -> int:
+    """Fit features and model on the training rows of one fold, score its test rows, and write what came out."""
+    experiment, fold = job.experiment, job.fold
+    fits = features.fit(job.bars.within(fold.train), experiment.fitted_features)
+    rows = job.rows
+    if experiment.fitted_features:
+        rows = rows.hstack(features.compute_fitted(job.bars, experiment.fitted_features, fits).drop("symbol", "time"))
+    names = experiment.columns
+    warm = job.bars.age >= longest_lookback(experiment, fits)
+    training = rows.filter(warm & rows.select(folds.training_rows(fold)).to_series())
+    if training.is_empty():
+        raise NotEnoughHistory(
+            f"fold {fold.number} has no row to train on from {fold.train.start:%Y-%m-%d} to {fold.train.end:%Y-%m-%d}: "
+            f"the columns need {longest_lookback(experiment, fits)} unbroken bars before the first value",
+            fix="lengthen `train`, or take features with a shorter memory",
+        )
+    fitted = experiment.learner.fit(
+        _matrix(training, names),
+        training["answer"].to_numpy(),
+        kind=experiment.resolved_label.kind,
+        seed=experiment.seed,
+        threads=job.threads,
+    )
+    test = rows.with_columns(warm=warm).filter(folds.test_rows(fold))
+    scores = fitted.predict(_matrix(test, names)) if test.height else np.empty(0)
+    scored = test.select(
+        "symbol", "time", "answer", fold=pl.lit(fold.number), score=pl.when("warm").then(pl.Series(scores))
+    )
+    folder = _fold_folder(job.folder, fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    fitted.save(folder / "model")
+    facts = {
+        "number": fold.number,
+        "train": [fold.train.start.isoformat(), fold.train.end.isoformat()],
+        "test": [fold.test.start.isoformat(), fold.test.end.isoformat()],
+        "train_rows": training.height,
+        "test_rows": test.height,
+        "numbers": fits,
+        "importance": dict(zip(names, fitted.importance().tolist(), strict=True)),
+        "null_share": {name: test[name].null_count() / max(test.height, 1) for name in names},
+    }
+    write_atomically(folder / "facts.json", json.dumps(facts, indent=1, allow_nan=False).encode())
+    write_atomically(folder / "scores.parquet", runs.parquet(scored))  # last: it says that the fold is finished
+    return fold.number
+
+
+def conclude(plan: Plan, command: str) -> Run:
+    """Turn the scores of all folds into decisions and money, and close the run."""
+    experiment = plan.experiment
+    facts = [json.loads((_fold_folder(plan.folder, fold) / "facts.json").read_text()) for fold in plan.folds]
+    manifest: dict[str, Any] = {
+        "id": plan.run_id,
+        "kind": plan.kind,
+        "name": experiment.name,
+        "command": command,
+        "experiment": experiment.model_dump(mode="json"),
+        "settings": experiment.settings,
+        "data": findings.data_facts(plan.bars, experiment, facts),
+        "folds": facts,
+        "lineage": runs.lineage(),
+    }
+    if plan.kind == "final":
+        return runs.save(plan.folder, manifest)
+    parts = [pl.read_parquet(_fold_folder(plan.folder, fold) / "scores.parquet") for fold in plan.folds]
+    scored = pl.concat(parts).sort("symbol", "time")
+    tested = tested_bars(plan.bars, scored)
+    decisions = decide(plan.bars, scored, experiment.policy)
+    money = backtest.replay(tested, targets_of(decisions), experiment.costs)
+    equity = money.equity.with_columns(holding=backtest.hold(tested, experiment.costs)["equity"])
+    tables = {
+        "decisions": decisions,
+        "fills": money.fills,
+        "equity": equity,
+        "importance": findings.importance(facts),
+        "costs": cost_curve(tested, decisions, experiment.costs),
+    }
+    for name, table in tables.items():
+        write_atomically(plan.folder / f"{name}.parquet", runs.parquet(table))
+    manifest["folds"] = findings.fold_results(facts, plan.folds, decisions, equity, tested.calendar)
+    manifest["planted"] = planted(plan.bars, scored, experiment, decisions, equity)
+    manifest["sharpe_per_day"] = findings.sharpe_per_day(equity)
+    run = runs.save(plan.folder, manifest)
+    runs.record(plan.root, runs.Trial(run.id, experiment.markets, manifest["sharpe_per_day"]))
+    return run
+
+
+def replay(
+    root: Path, run: Run, thresholds: Thresholds, costs: Costs, engine: Literal["numba", "vectorbt"]
+) -> dict[str, Any]:
+    """A run's scores again, under another policy or other costs, as one more trial; nothing is learned anew."""
+    experiment = experiment_of(run)
+    bars = bars_of(root, run)
+    scored = run.table("decisions").select("symbol", "time", "answer", "fold", "score")
+    tested = tested_bars(bars, scored)
+    decisions = decide(bars, scored, thresholds)
+    money = backtest.replay(tested, targets_of(decisions), costs)
+    equity = money.equity
+    if engine == "vectorbt":
+        from lab.backtest import vectorbt
+
+        equity = vectorbt.equity(tested, money.fills, costs)
+    equity = equity.with_columns(holding=backtest.hold(tested, costs)["equity"])
+    if (thresholds, costs) != (experiment.policy, experiment.costs):
+        identifier = runs.variant(run, thresholds, costs)
+        runs.record(root, runs.Trial(identifier, experiment.markets, findings.sharpe_per_day(equity)))
+    tried = runs.trials(root, experiment.markets)
+    return findings.judge(equity, money.fills, decisions, costs, tried, run.manifest["data"]["calendar"])
+
+
+def decide(bars: Bars, scored: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
+    """`scored` with the `target` decided at the close of each row's bar, and that close; symbol by symbol."""
+    sizing = features.plain(f"realised_vol({thresholds.vol_window})")
+    known = features.compute(bars, [sizing])
+    rows = scored.join(known, on=["symbol", "time"], how="left", maintain_order="left")
+    scores, volatility = (rows[name].cast(pl.Float64).to_numpy() for name in ("score", sizing.name))
+    targets = np.empty(rows.height)
+    for symbol in bars.symbols:
+        own = (rows["symbol"] == symbol).to_numpy()
+        targets[own] = policy.decide(scores[own], volatility[own], thresholds, bars.bars_per_year)
+    return scored.with_columns(target=pl.Series(targets), close=tested_bars(bars, scored).frame["close"])
+
+
+def targets_of(decisions: pl.DataFrame) -> Vector:
+    """The targets of decisions, in row order."""
+    return decisions["target"].to_numpy()
+
+
+def cost_curve(tested: Bars, decisions: pl.DataFrame, costs: Costs) -> pl.DataFrame:
+    """cost_bps, total_return, sharpe (per year) of the same decisions at other one-way costs."""
+    curve = []
+    for bps in sorted({*COST_CURVE_BPS, costs.total_bps}):
+        money = backtest.replay(tested, targets_of(decisions), Costs(fee_bps=bps, slippage_bps=0.0))
+        curve.append({"cost_bps": bps, **findings.earned(money.equity, tested.calendar)})
+    return pl.DataFrame(curve, schema={"cost_bps": pl.Float64, "total_return": pl.Float64, "sharpe": pl.Float64})
+
+
+def planted(
+    bars: Bars, scored: pl.DataFrame, experiment: Experiment, decisions: pl.DataFrame, equity: pl.DataFrame
+) -> dict[str, Any] | None:
+    """For a market with a planted edge: the best that could be found, and what was. Null for any other.
+
+    The best return is what the best forecast there is earns under the same policy and costs.
+    """
+    label = experiment.resolved_label
+    if experiment.data.source != "synthetic" or label.kind != "return":
+        return None
+    best = synthetic.best_forecast(bars, label.horizon).rename({"forecast": "best"})
+    oracle = scored.join(best, on=["symbol", "time"], how="left", maintain_order="left").with_columns(score="best")
+    perfect = decide(bars, oracle.select(scored.columns), experiment.policy)
+    money = backtest.replay(tested_bars(bars, scored), targets_of(perfect), experiment.costs)
+    return {
+        "market": ", ".join(bars.symbols),
+        "what": synthetic.planted(bars.symbols),
+        "best_correlation": synthetic.best_correlation(label.horizon, bars.symbols),
+        "found_correlation": findings.correlation(decisions),
+        "best_return": findings.earned(money.equity, bars.calendar)["total_return"],
+        "found_return": findings.earned(equity, bars.calendar)["total_return"],
+    }
+
+
+def tested_bars(bars: Bars, scored: pl.DataFrame) -> Bars:
+    """The bars that were scored, in the same order."""
+    frame = bars.frame.join(scored, on=["symbol", "time"], how="semi", maintain_order="left")
+    return Bars(frame, bars.interval, bars.calendar)
+
+
+def bars_of(root: Path, run: Run) -> Bars:
+    """The very bars that a run saw; other ones under the same name are DamagedData."""
+    data = experiment_of(run).data
+    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.span)
+    if bars.digest != run.manifest["data"]["digest"]:
+        raise DamagedData(
+            f"the stored bars are not those that run {run.id} saw",
+            fix=f"make a run of what is stored now: {run.manifest['command']}",
+        )
+    return bars
+
+
+def experiment_of(run: Run) -> Experiment:
+    """The experiment that a run carried out."""
+    return Experiment.model_validate(run.manifest["experiment"])
+
+
+def longest_lookback(experiment: Experiment, fits: features.Fits) -> int:
+    """Unbroken bars until every column, the fitted ones included, has its whole look-back."""
+    frozen = [each.freeze(numbers) for each in experiment.fitted_features for numbers in fits[each.name].values()]
+    every: list[Feature] = [*experiment.plain_features, *frozen]
+    return max(each.lookback for each in every)
+
+
+def _job(plan: Plan, fold: Fold, rows: pl.DataFrame, threads: int) -> Job:
+    known = pl.col("time") < fold.test.end
+    bars = Bars(plan.bars.frame.filter(known), plan.bars.interval, plan.bars.calendar)
+    return Job(plan.experiment, fold, bars, rows.filter(known), plan.folder, threads)
+
+
+def _matrix(rows: pl.DataFrame, names: list[str]) -> Matrix:
+    return np.ascontiguousarray(rows.select(names).to_numpy())
+
+
+def _fold_folder(folder: Path, fold: Fold) -> Path:
+    return folder / "folds" / f"{fold.number:02d}"
+
+
+def _finished(folder: Path, fold: Fold) -> bool:
+    return (_fold_folder(folder, fold) / "scores.parquet").is_file()

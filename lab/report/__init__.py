@@ -1,0 +1,5 @@
+"""A run → one self-contained HTML page."""
+
+from lab.report.page import render
+
+__all__ = ["render"]
