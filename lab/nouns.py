@@ -50,6 +50,7 @@ INTERVALS: Mapping[str, timedelta] = {
 DAYS_PER_YEAR: Mapping[Calendar, float] = {"continuous": 365.25, "weekdays": 252.0}
 LONG_WEEKEND = timedelta(days=3)
 MICROSECOND = timedelta(microseconds=1)
+AGE = "age"  # number of a row in its unbroken stretch, from 1; formulas may use it to cut sums, not as a value
 
 
 def interval_length(interval: str) -> timedelta:
@@ -132,7 +133,7 @@ class Bars:
     @property
     def age(self) -> pl.Series:
         """How many bars its unbroken stretch has had up to and including each row, from 1."""
-        counted = self.segment.to_frame().select((pl.int_range(pl.len()) + 1).over("segment").alias("age"))
+        counted = self.segment.to_frame().select((pl.int_range(pl.len()) + 1).over("segment").alias(AGE))
         return counted.to_series()
 
     def stretches(self) -> list[tuple[int, int]]:
@@ -210,7 +211,7 @@ class Feature:
     @property
     def needs(self) -> list[str]:
         """The bar columns the expression reads."""
-        return sorted(set(self.expr.meta.root_names()))
+        return sorted({*self.expr.meta.root_names()} - {AGE})
 
 
 Numbers = Mapping[str, float]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from lab.errors import MissingColumns, UsageError
-from lab.nouns import OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, settings_text
+from lab.nouns import AGE, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, settings_text
 from lab.registry import Call, Parameter, Registry, parameters_of
 
 Formula = TypeVar("Formula", bound=Callable[..., Any])
@@ -145,9 +145,14 @@ def require_columns(bars: Bars, needed: Mapping[str, Sequence[str]]) -> None:
                 )
 
 
-def over_stretch(frame: pl.DataFrame, features: Sequence[Feature]) -> pl.DataFrame:
-    """The columns of `features` over the rows of one unbroken stretch of one symbol."""
-    raw = frame.select(each.expr.cast(pl.Float64).alias(each.name) for each in features)
+def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> pl.DataFrame:
+    """The columns of `features` over rows of one unbroken stretch of one symbol, of which the first is number `age`.
+
+    Of a slice, only rows with `lookback` bars before them in the slice have values; those are the same bits as
+    over the whole stretch.
+    """
+    aged = frame.with_columns(pl.int_range(age, age + pl.len()).alias(AGE))
+    raw = aged.select(each.expr.cast(pl.Float64).alias(each.name) for each in features)
     row = pl.int_range(pl.len())
     return raw.select(
         pl.when((row >= each.lookback - 1) & pl.col(each.name).is_finite()).then(pl.col(each.name)) for each in features

@@ -5,7 +5,7 @@ import polars as pl
 
 from lab.features.catalogue import feature
 from lab.features.price import CLOSE, HIGH, LOW, log_change
-from lab.features.windows import aligned, mapped, rolling_mean, rolling_sum, wilder, wilder_memory
+from lab.features.windows import change, mapped, rolling_deviation, rolling_mean, rolling_sum, wilder, wilder_memory
 from lab.nouns import Vector
 
 
@@ -14,12 +14,12 @@ def _stochastic(window: int) -> pl.Expr:
     return 100 * (CLOSE - lowest) / (HIGH.rolling_max(window) - lowest)
 
 
-def relative_strength(close: Vector, window: int) -> Vector:
+def relative_strength(close: Vector, window: int, age: int) -> Vector:
     """Wilder's RSI of closes; NaN where nothing moved."""
-    moves = np.diff(close)
-    gains, losses = wilder(np.maximum(moves, 0.0), window), wilder(np.maximum(-moves, 0.0), window)
+    moves = change(close)
+    gains, losses = wilder(np.maximum(moves, 0.0), window, age), wilder(np.maximum(-moves, 0.0), window, age)
     with np.errstate(invalid="ignore"):
-        return aligned(100 * gains / (gains + losses), close)
+        return 100 * gains / (gains + losses)
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
@@ -28,7 +28,7 @@ def rsi(window: int = 14) -> pl.Expr:
 
     Wilder (1978).
     """
-    return mapped(lambda close: relative_strength(close, window), CLOSE)
+    return mapped(lambda close, age: relative_strength(close, window, age), CLOSE)
 
 
 @feature(lookback=lambda window: window)
@@ -52,8 +52,8 @@ def efficiency_ratio(window: int = 20) -> pl.Expr:
 @feature(lookback=lambda window: window + 1)
 def return_zscore(window: int = 60) -> pl.Expr:
     """Latest log return against the mean and deviation of the last `window`; null where nothing moved."""
-    change = log_change()
-    return (change - rolling_mean(change, window)) / change.rolling_std(window)
+    returns = log_change()
+    return (returns - rolling_mean(returns, window)) / rolling_deviation(returns, window)
 
 
 @feature(lookback=lambda window: 2 * window + 1)

@@ -16,6 +16,7 @@ from lab.features.price import log_change
 from lab.features.windows import NEGLIGIBLE, mapped
 from lab.nouns import Bars, Numbers, Vector
 
+State = tuple[float, float, float]
 FEWEST_RETURNS = 250
 MOST_RETURNS = 10_000
 # A regime that never ends has no look-back: at 0.005 a wrong start is forgotten to 1e-12 in about 3,000 bars.
@@ -63,8 +64,8 @@ def estimate(returns: Vector) -> tuple[list[float], list[float], list[float]]:
     return model.means_.ravel().tolist(), np.sqrt(model.covars_.ravel()).tolist(), leaving.tolist()
 
 
-def regime_memory(numbers: Numbers) -> int:
-    """Bars until two filters that started apart agree to 1e-12, and one for the first return.
+def forgetting(numbers: Numbers) -> int:
+    """Returns after which two filters that started apart agree to 1e-12.
 
     Each step contracts the distance between two filters, in Hilbert's metric, by at least Birkhoff's coefficient
     of the transition matrix, whatever is observed. Atar & Zeitouni (1997).
@@ -74,37 +75,44 @@ def regime_memory(numbers: Numbers) -> int:
     root = math.sqrt(min(odds, 1 / odds))
     contraction = (1 - root) / (1 + root)
     if contraction == 0.0:
-        return 3
-    return math.ceil(math.log(NEGLIGIBLE / max(-2 * math.log(root), 1.0)) / math.log(contraction)) + 2
+        return 2
+    return math.ceil(math.log(NEGLIGIBLE / max(-2 * math.log(root), 1.0)) / math.log(contraction)) + 1
 
 
-@fitted_feature(fit=fit_regimes, lookback=regime_memory, needs=["close"])
+@fitted_feature(fit=fit_regimes, lookback=lambda numbers: 2 * forgetting(numbers) + 1, needs=["close"])
 def volatile_regime(numbers: Numbers) -> pl.Expr:
     """Filtered probability that the market is in the volatile one of two regimes fitted on training bars."""
-    return mapped(lambda returns: filtered(returns, *_arguments(numbers)), log_change() / numbers["scale"])
-
-
-def _arguments(numbers: Numbers) -> tuple[float, float, float, float, float, float]:
-    names = ("calm_mean", "calm_sd", "leave_calm", "volatile_mean", "volatile_sd", "leave_volatile")
-    a, b, c, d, e, f = (numbers[name] for name in names)
-    return a, b, c, d, e, f
+    calm = (numbers["calm_mean"], numbers["calm_sd"], numbers["leave_calm"])
+    volatile = (numbers["volatile_mean"], numbers["volatile_sd"], numbers["leave_volatile"])
+    block = forgetting(numbers)
+    returns = log_change() / numbers["scale"]
+    return mapped(lambda x, age: filtered(x, calm, volatile, block, age), returns)
 
 
 @compiled
-def filtered(
-    returns: Vector, mean_0: float, sd_0: float, leave_0: float, mean_1: float, sd_1: float, leave_1: float
-) -> Vector:
-    """P(state 1 | returns so far) after each return, starting from the long-run share of state 1; NaN at NaN."""
+def filtered(returns: Vector, state_0: State, state_1: State, block: int, age: int) -> Vector:
+    """P(state 1 | returns so far) after each return; NaN at NaN, which says nothing about the state.
+
+    A state is its mean, its deviation, and the chance to leave it on the next return. Every block of rows starts
+    anew, a whole block earlier, from the long-run share of state 1: so that a value rests on the same returns, in
+    the same order, however many bars there were before.
+    """
+    mean_0, sd_0, leave_0 = state_0
+    mean_1, sd_1, leave_1 = state_1
     out = np.full(returns.size, np.nan)
-    expected = leave_0 / (leave_0 + leave_1)
-    for t in range(returns.size):
-        if math.isnan(returns[t]):
-            continue
-        z_0 = (returns[t] - mean_0) / sd_0
-        z_1 = (returns[t] - mean_1) / sd_1
-        log_odds = math.log(expected) - math.log(1 - expected)
-        log_odds += 0.5 * (z_0 * z_0 - z_1 * z_1) + math.log(sd_0) - math.log(sd_1)
-        probability = 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
-        out[t] = probability
-        expected = probability * (1 - leave_1) + (1 - probability) * leave_0
+    start = -(age % block)
+    while start < returns.size:
+        expected = leave_0 / (leave_0 + leave_1)
+        for t in range(max(start - block, 0), min(start + block, returns.size)):
+            if math.isnan(returns[t]):
+                continue
+            z_0 = (returns[t] - mean_0) / sd_0
+            z_1 = (returns[t] - mean_1) / sd_1
+            log_odds = math.log(expected) - math.log(1 - expected)
+            log_odds += 0.5 * (z_0 * z_0 - z_1 * z_1) + math.log(sd_0) - math.log(sd_1)
+            probability = 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
+            expected = probability * (1 - leave_1) + (1 - probability) * leave_0
+            if t >= start:
+                out[t] = probability
+        start += block
     return out

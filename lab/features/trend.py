@@ -5,7 +5,16 @@ import polars as pl
 
 from lab.features.catalogue import feature
 from lab.features.price import CLOSE, HIGH, LOW
-from lab.features.windows import aligned, ema, mapped, rolling_mean, span_memory, wilder, wilder_memory
+from lab.features.windows import (
+    change,
+    ema,
+    mapped,
+    rolling_deviation,
+    rolling_mean,
+    span_memory,
+    wilder,
+    wilder_memory,
+)
 from lab.nouns import Vector
 
 
@@ -13,25 +22,26 @@ def _macd(fast: int, slow: int) -> pl.Expr:
     return ema(CLOSE, fast) - ema(CLOSE, slow)
 
 
-def directional(high: Vector, low: Vector, close: Vector, window: int) -> tuple[Vector, Vector]:
+def directional(high: Vector, low: Vector, close: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     """+DI and -DI: 100 × Wilder averages of directional moves over that of the true range; NaN without range."""
-    up, down = np.diff(high), -np.diff(low)
-    plus = np.where((up > down) & (up > 0), up, 0.0)
-    minus = np.where((down > up) & (down > 0), down, 0.0)
-    widest = np.maximum(high, np.roll(close, 1))[1:] - np.minimum(low, np.roll(close, 1))[1:]
-    average_range, average_plus, average_minus = (wilder(x, window) for x in (widest, plus, minus))
+    up, down = change(high), -change(low)
+    plus = np.where((up > down) & (up > 0), up, 0.0 * up)
+    minus = np.where((down > up) & (down > 0), down, 0.0 * down)
+    previous = close - change(close)
+    widest = np.maximum(high, previous) - np.minimum(low, previous)
+    average_range, average_plus, average_minus = (wilder(x, window, age) for x in (widest, plus, minus))
     with np.errstate(invalid="ignore", divide="ignore"):
         return 100 * average_plus / average_range, 100 * average_minus / average_range
 
 
-def directional_index(high: Vector, low: Vector, close: Vector, window: int) -> Vector:
+def directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
     """ADX: the Wilder average of DX = 100 |+DI - -DI| / (+DI + -DI), where a bar without direction counts 0."""
-    plus, minus = directional(high, low, close, window)
+    plus, minus = directional(high, low, close, window, age)
     total = plus + minus
     dx = np.divide(100 * np.abs(plus - minus), total, out=np.zeros_like(total), where=total > 0)
     # Before the averages are complete nothing is known, which is not the same as no direction.
-    dx[: wilder_memory(window) - 1] = np.nan
-    return aligned(wilder(dx, window), high)
+    dx[: wilder_memory(window)] = np.nan
+    return wilder(dx, window, age)
 
 
 @feature(lookback=lambda window: window)
@@ -67,29 +77,29 @@ def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> pl.Expr:
 @feature(lookback=lambda window: wilder_memory(window) + 1)
 def plus_di(window: int = 14) -> pl.Expr:
     """+DI: 100 × upward directional movement over true range, in Wilder averages. Wilder (1978)."""
-    return mapped(lambda h, low, c: aligned(directional(h, low, c, window)[0], h), HIGH, LOW, CLOSE)
+    return mapped(lambda h, low, c, age: directional(h, low, c, window, age)[0], HIGH, LOW, CLOSE)
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
 def minus_di(window: int = 14) -> pl.Expr:
     """-DI: 100 × downward directional movement over true range, in Wilder averages. Wilder (1978)."""
-    return mapped(lambda h, low, c: aligned(directional(h, low, c, window)[1], h), HIGH, LOW, CLOSE)
+    return mapped(lambda h, low, c, age: directional(h, low, c, window, age)[1], HIGH, LOW, CLOSE)
 
 
 @feature(lookback=lambda window: 2 * wilder_memory(window))
 def adx(window: int = 14) -> pl.Expr:
     """Wilder average of DX = 100 |+DI - -DI| / (+DI + -DI); a bar without direction counts 0. Wilder (1978)."""
-    return mapped(lambda h, low, c: directional_index(h, low, c, window), HIGH, LOW, CLOSE)
+    return mapped(lambda h, low, c, age: directional_index(h, low, c, window, age), HIGH, LOW, CLOSE)
 
 
 @feature(lookback=lambda window: window)
 def bollinger_position(window: int = 20, width: float = 2.0) -> pl.Expr:
     """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
-    deviation = CLOSE.rolling_std(window, ddof=0)
+    deviation = rolling_deviation(CLOSE, window, ddof=0)
     return (CLOSE - rolling_mean(CLOSE, window) + width * deviation) / (2 * width * deviation)
 
 
 @feature(lookback=lambda window: window)
 def bollinger_width(window: int = 20, width: float = 2.0) -> pl.Expr:
     """(upper - lower band) / simple average. Bollinger (2001)."""
-    return 2 * width * CLOSE.rolling_std(window, ddof=0) / rolling_mean(CLOSE, window)
+    return 2 * width * rolling_deviation(CLOSE, window, ddof=0) / rolling_mean(CLOSE, window)

@@ -6,7 +6,14 @@ import polars as pl
 
 from lab.features.catalogue import feature
 from lab.features.price import CLOSE, HIGH, LOW, OPEN, log_change
-from lab.features.windows import rolling_mean, rolling_sum, wilder_mean, wilder_memory
+from lab.features.windows import (
+    rolling_deviation,
+    rolling_mean,
+    rolling_sum,
+    rolling_variance,
+    wilder_mean,
+    wilder_memory,
+)
 
 UP, DOWN, NET = (HIGH / OPEN).log(), (LOW / OPEN).log(), (CLOSE / OPEN).log()
 ROGERS_SATCHELL = UP * (UP - NET) + DOWN * (DOWN - NET)
@@ -22,7 +29,7 @@ def true_range() -> pl.Expr:
 @feature(lookback=lambda window: window + 1)
 def realised_vol(window: int = 20) -> pl.Expr:
     """Standard deviation (ddof 1) of the last `window` log returns."""
-    return log_change().rolling_std(window)
+    return rolling_deviation(log_change(), window)
 
 
 @feature(lookback=lambda window: window)
@@ -54,8 +61,8 @@ def yang_zhang(window: int = 20) -> pl.Expr:
     k = 0.34 / (1.34 + (n + 1) / (n - 1)), variances with ddof 1.
     """
     k = 0.34 / (1.34 + (window + 1) / (window - 1))
-    overnight = (OPEN / CLOSE.shift(1)).log().rolling_var(window)
-    inside = NET.rolling_var(window)
+    overnight = rolling_variance((OPEN / CLOSE.shift(1)).log(), window)
+    inside = rolling_variance(NET, window)
     return (overnight + k * inside + (1 - k) * rolling_mean(ROGERS_SATCHELL, window)).clip(lower_bound=0.0).sqrt()
 
 
@@ -68,7 +75,7 @@ def atr(window: int = 14) -> pl.Expr:
 @feature(lookback=lambda fast, slow: max(fast, slow) + 1)
 def vol_ratio(fast: int = 10, slow: int = 60) -> pl.Expr:
     """ln(realised volatility of `fast` bars / of `slow` bars); null where either is 0."""
-    return (log_change().rolling_std(fast) / log_change().rolling_std(slow)).log()
+    return (rolling_deviation(log_change(), fast) / rolling_deviation(log_change(), slow)).log()
 
 
 @feature(lookback=lambda window: window + 1)
@@ -86,4 +93,4 @@ def jump_share(window: int = 60) -> pl.Expr:
 @feature(lookback=lambda window, inner: window + inner)
 def vol_of_vol(window: int = 60, inner: int = 10) -> pl.Expr:
     """Standard deviation over `window` bars of ln realised volatility of `inner` bars; null where that is 0."""
-    return log_change().rolling_std(inner).log().rolling_std(window)
+    return rolling_deviation(rolling_deviation(log_change(), inner).log(), window)

@@ -4,7 +4,7 @@ import polars as pl
 
 from lab.features.catalogue import feature
 from lab.features.price import CLOSE, log_change
-from lab.features.windows import rolling_correlation, rolling_mean, rolling_sum
+from lab.features.windows import rolling_correlation, rolling_deviation, rolling_mean, rolling_sum
 
 VOLUME = pl.col("volume")
 
@@ -12,7 +12,7 @@ VOLUME = pl.col("volume")
 @feature(lookback=lambda window: window)
 def volume_zscore(window: int = 60) -> pl.Expr:
     """Latest volume against the mean and deviation of the last `window`; null where volume never changed."""
-    return (VOLUME - rolling_mean(VOLUME, window)) / VOLUME.rolling_std(window)
+    return (VOLUME - rolling_mean(VOLUME, window)) / rolling_deviation(VOLUME, window)
 
 
 @feature(lookback=lambda fast, slow: max(fast, slow))

@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from lab.compiled import compiled
-from lab.nouns import Vector
+from lab.nouns import AGE, Vector
 
 NEGLIGIBLE = 1e-12
+ROUNDING = 1e-14
 
 
 def memory(decay: float) -> int:
@@ -42,62 +43,77 @@ def rolling_mean(value: pl.Expr, window: int) -> pl.Expr:
     return rolling_sum(value, window) / window
 
 
+def rolling_deviation(value: pl.Expr, window: int, ddof: int = 1) -> pl.Expr:
+    """Standard deviation of the last `window` values; null where one of them is."""
+    return rolling_variance(value, window, ddof).sqrt()
+
+
+def rolling_variance(value: pl.Expr, window: int, ddof: int = 1) -> pl.Expr:
+    """Variance of the last `window` values; null where one of them is, and for no more values than `ddof`."""
+    return mapped(lambda x, age: windowed_moments(x, x, window)[2] / (window - ddof), value)
+
+
 def wilder_mean(value: pl.Expr, window: int) -> pl.Expr:
     """Wilder's average over the last `wilder_memory(window)` values; null where one of them is."""
-    return mapped(lambda x: wilder(x, window), value)
+    return mapped(lambda x, age: wilder(x, window, age), value)
 
 
 def ema(value: pl.Expr, span: int) -> pl.Expr:
     """Exponential moving average, alpha = 2 / (span + 1), over the last `span_memory(span)` values."""
-    return mapped(lambda x: exponential_mean(x, (span - 1) / (span + 1), span_memory(span)), value)
+    return mapped(lambda x, age: exponential_mean(x, (span - 1) / (span + 1), span_memory(span), age), value)
 
 
 def rolling_correlation(x: pl.Expr, y: pl.Expr, window: int) -> pl.Expr:
     """Pearson correlation over the last `window` pairs; null where either is constant."""
-    return mapped(lambda a, b: windowed_moments(a, b, window)[1], x, y)
+    return mapped(lambda a, b, age: windowed_moments(a, b, window)[1], x, y)
 
 
 def rolling_slope(x: pl.Expr, y: pl.Expr, window: int) -> pl.Expr:
     """Least-squares slope of y on x (with intercept) over the last `window` pairs; null where x is constant."""
-    return mapped(lambda a, b: windowed_moments(a, b, window)[0], x, y)
+    return mapped(lambda a, b, age: windowed_moments(a, b, window)[0], x, y)
 
 
 def exponential_sum(value: pl.Expr, decay: float, length: int) -> pl.Expr:
     """Sum of the last `length` values, each weighing `decay` times the one after it; null where one is null."""
-    return mapped(lambda x: decayed_sum(x, length, decay), value)
+    return mapped(lambda x, age: decayed_sum(x, length, decay, age), value)
 
 
-def wilder(x: Vector, window: int) -> Vector:
+def wilder(x: Vector, window: int, age: int = 0) -> Vector:
     """Wilder's average, in which each value weighs 1 - 1/window of the next."""
-    return exponential_mean(x, 1 - 1 / window, wilder_memory(window))
+    return exponential_mean(x, 1 - 1 / window, wilder_memory(window), age)
 
 
-def exponential_mean(x: Vector, decay: float, length: int) -> Vector:
+def exponential_mean(x: Vector, decay: float, length: int, age: int = 0) -> Vector:
     """Mean of the last `length` values with weights falling by `decay`; NaN where one is NaN."""
-    return decayed_sum(x, length, decay) / math.fsum(decay**k for k in range(length))
+    return decayed_sum(x, length, decay, age) / math.fsum(decay**k for k in range(length))
 
 
-def aligned(changes: Vector, levels: Vector) -> Vector:
-    """Values of the bar-to-bar changes of `levels`, with NaN for the first bars, which have none."""
-    return np.concatenate([np.full(levels.size - changes.size, np.nan), changes])
+def change(x: Vector) -> Vector:
+    """Each value less the one before; NaN for the first."""
+    return np.diff(x, prepend=np.nan)
 
 
 def mapped(kernel: Callable[..., Vector], *inputs: pl.Expr) -> pl.Expr:
-    """A compiled function of whole columns as an expression; null goes in, and NaN comes back, as each other."""
+    """A compiled function of whole columns, and the age of the first row, as an expression.
+
+    Null goes in, and NaN comes back, as each other. `age` is the number of that row in its unbroken stretch: sums
+    are cut at round ages, so that the last bars alone add up in the same order, to the bit, as among all of them.
+    """
 
     def run(columns: Sequence[pl.Series]) -> pl.Series:
-        arrays = [np.ascontiguousarray(column.cast(pl.Float64).to_numpy()) for column in columns]
-        return pl.Series(kernel(*arrays), nan_to_null=True)
+        *values, age = columns
+        arrays = [np.ascontiguousarray(column.cast(pl.Float64).to_numpy()) for column in values]
+        return pl.Series(kernel(*arrays, int(age[0]) if age.len() else 0), nan_to_null=True)
 
-    return pl.map_batches(list(inputs), run, return_dtype=pl.Float64)
+    return pl.map_batches([*inputs, pl.col(AGE)], run, return_dtype=pl.Float64)
 
 
 @compiled
-def decayed_sum(x: Vector, window: int, decay: float) -> Vector:
+def decayed_sum(x: Vector, window: int, decay: float, age: int = 0) -> Vector:
     """Sum of the last `window` values, each weighing `decay` times the one after it; NaN where one is NaN.
 
-    The rows are cut into blocks of `window`; every window is the tail of one block and the head of the next, and
-    both are built by addition alone (van Herk's decomposition, with weights).
+    The rows are cut into blocks of `window`, the first value being number `age`; every window is the tail of one
+    block and the head of the next, and both are built by addition alone (van Herk's decomposition, with weights).
     """
     n = x.size
     out = np.full(n, np.nan)
@@ -106,7 +122,7 @@ def decayed_sum(x: Vector, window: int, decay: float) -> Vector:
     fading = 1.0
     last_nan = -1
     for t in range(n):
-        place = t % window
+        place = (t + age) % window
         if place == 0:
             tail[window] = 0.0
             weight = 1.0
@@ -127,11 +143,15 @@ def decayed_sum(x: Vector, window: int, decay: float) -> Vector:
 
 
 @compiled
-def windowed_moments(x: Vector, y: Vector, window: int) -> tuple[Vector, Vector]:
-    """Slope of y on x and correlation of both over the last `window` pairs, each window centred on its own means."""
+def windowed_moments(x: Vector, y: Vector, window: int) -> tuple[Vector, Vector, Vector]:
+    """Over the last `window` pairs: slope of y on x, correlation, and squared deviations of x from their mean, summed.
+
+    Each window is centred on its own means, so nothing that was there before it leaves a trace.
+    """
     n = x.size
     slope = np.full(n, np.nan)
     correlation = np.full(n, np.nan)
+    squares = np.full(n, np.nan)
     for t in range(window - 1, n):
         mean_x = 0.0
         mean_y = 0.0
@@ -149,8 +169,14 @@ def windowed_moments(x: Vector, y: Vector, window: int) -> tuple[Vector, Vector]
             xx += dx * dx
             yy += dy * dy
             xy += dx * dy
+        # Equal values leave deviations of rounding; a ratio to those would be noise.
+        if xx <= window * (ROUNDING * mean_x) ** 2:
+            xx = 0.0
+        if yy <= window * (ROUNDING * mean_y) ** 2:
+            yy = 0.0
+        squares[t] = xx
         if xx > 0.0:
             slope[t] = xy / xx
             if yy > 0.0:
                 correlation[t] = xy / math.sqrt(xx * yy)
-    return slope, correlation
+    return slope, correlation, squares
