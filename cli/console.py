@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -60,6 +61,13 @@ def progress(items: Iterable[Item], total: int, doing: str) -> Iterator[Item]:
         for item in items:
             yield item
             bar.advance(task)
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Show on stderr that one long step is under way."""
+    with story.status(escape(doing)):
+        yield
 
 
 def error(problem: LabError) -> None:

@@ -11,13 +11,11 @@ import polars as pl
 from lab.files import write_atomically
 
 
-def remember(root: Path, made_from: Sequence[str], make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-    """The table that `make` returns, or the one kept from an earlier call with the same `made_from`.
+def remember(folder: Path, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """The table that `make` returns, or the one that `folder` kept of an earlier call.
 
-    made_from: hashes of the bars, the formulas and the code; never a name. A kept file is used only if its own
-    SHA-256, which is its name, still holds; otherwise the table is made again.
+    A kept file is used only if its own SHA-256, which is its name, still holds; otherwise the table is made again.
     """
-    folder = folder_of(root, made_from)
     for path in folder.glob("*.parquet"):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() == path.stem:
@@ -32,6 +30,6 @@ def remember(root: Path, made_from: Sequence[str], make: Callable[[], pl.DataFra
 
 
 def folder_of(root: Path, made_from: Sequence[str]) -> Path:
-    """Where the table made from this lies, under the data folder."""
+    """Where a table lies under the data folder: named by hashes of bars, formulas and code, never by a name."""
     key = hashlib.sha256(json.dumps(list(made_from)).encode()).hexdigest()[:16]
     return root / "kind=features" / f"set={key}"

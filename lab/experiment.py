@@ -5,11 +5,11 @@ import importlib.util
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -17,10 +17,12 @@ from lab import features, labels, models
 from lab.backtest import Costs
 from lab.errors import BadExperiment, UsageError
 from lab.features.certificate import certify
-from lab.folds import duration
+from lab.folds import duration, written
 from lab.nouns import Feature, FittedFeature, Label, Model, Span, interval_length
 from lab.policy import Thresholds
 from lab.registry import unknown
+
+Chosen = TypeVar("Chosen", Thresholds, Costs)
 
 
 class Section(BaseModel):
@@ -44,6 +46,13 @@ class Data(Section):
         interval_length(interval)
         return interval
 
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _dated(cls, moment: object) -> object:
+        if isinstance(moment, int | float):  # pydantic would count the seconds from 1970
+            raise ValueError("a number is no date; write one like 2026-03-01")
+        return moment
+
     @field_validator("start", "end")
     @classmethod
     def _in_utc(cls, moment: datetime | None) -> datetime | None:
@@ -65,14 +74,13 @@ class Folds(Section):
 
     train: str
     test: str
-    embargo: str = "0m"
+    embargo: str = "0d"
     expanding: bool = False
 
     @field_validator("train", "test", "embargo")
     @classmethod
     def _length(cls, text: str) -> str:
-        duration(text)
-        return text
+        return written(duration(text))
 
 
 class Experiment(Section):
@@ -111,6 +119,10 @@ class Experiment(Section):
             raise _refusal(path, error) from None
         return experiment
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a person chose travels to another process; what follows from it is looked up there."""
+        return type(self).model_validate, (self.model_dump(),)
+
     @cached_property
     def learner(self) -> Model:
         settings = dict(self.model)
@@ -145,7 +157,7 @@ class Experiment(Section):
             "feature_file": hashlib.sha256(self.feature_file.read_bytes()).hexdigest() if self.feature_file else None,
             "label": self.resolved_label.name,
             "folds": self.folds.model_dump(),
-            "model": {"name": self.model["name"], **asdict(self.learner)},  # type: ignore[call-overload]
+            "model": {**asdict(self.learner), "name": self.model["name"]},  # type: ignore[call-overload]
             "policy": asdict(self.policy),
             "costs": asdict(self.costs),
             "seed": self.seed,
@@ -185,6 +197,17 @@ def load_features(path: Path | None) -> None:
     own = [name for name in features.FEATURES if name not in known]
     certify(features.resolve_all(own)[0])
     _loaded[path.resolve()] = path.stem
+
+
+def changed(settings: Chosen, **choices: float | None) -> Chosen:
+    """`settings` with those choices that are not None; one that cannot be meant is a UsageError."""
+    given: dict[str, Any] = {key: value for key, value in choices.items() if value is not None}
+    try:
+        return replace(settings, **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{name} is {first['input']!r}: {first['msg'].lower()}", fix=f"correct {name}") from None
 
 
 def _refusal(path: Path, error: ValidationError) -> BadExperiment:

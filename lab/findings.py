@@ -144,3 +144,11 @@ def data_facts(bars: Bars, experiment: Experiment, folds: Sequence[Mapping[str, 
             name: sum(fold["null_share"][name] * fold["test_rows"] for fold in folds) / max(rows, 1) for name in names
         },
     }
+
+
+def flattened(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names, as a person would say them: `policy.enter`."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat.update(flattened(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value})
+    return flat

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from lab.errors import NotEnoughHistory, UsageError
-from lab.nouns import Fold, Span
+from lab.nouns import MICROSECOND, Fold, Span
 
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -17,6 +17,12 @@ def duration(text: str) -> timedelta:
     if not match:
         raise UsageError(f"{text!r} is not a length of time", fix="write it like 90m, 12h or 20d")
     return int(match[1]) * UNITS[match[2]]
+
+
+def written(length: timedelta) -> str:
+    """A length of whole minutes in the largest unit that it is a whole number of: `1440m` is `1d`."""
+    unit = next(unit for unit in ("d", "h", "m") if not length % UNITS[unit])
+    return f"{length // UNITS[unit]}{unit}"
 
 
 def walk_forward(
@@ -40,8 +46,9 @@ def walk_forward(
     while start < len(stamps):
         end = _row_at_or_after(times, stamps[start] + test)
         last = _row_at_or_after(times, stamps[start] - embargo) - horizon
-        first = 0 if expanding else _row_at_or_after(times, stamps[last] - train)
-        stop = stamps[end] if end < len(stamps) else stamps[-1] + timedelta(microseconds=1)
+        # Counted from the last bar to learn from: the next one may lie behind a gap as long as `train`.
+        first = 0 if expanding else _row_at_or_after(times, stamps[last - 1] + MICROSECOND - train)
+        stop = stamps[end] if end < len(stamps) else stamps[-1] + MICROSECOND
         folds.append(Fold(len(folds), Span(stamps[first], stamps[last]), Span(stamps[start], stop)))
         start = end
     return folds

@@ -4,7 +4,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,11 +74,14 @@ def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
 
 def compute_columns(plan: Plan) -> pl.DataFrame:
     """The plain features of every row; kept, and used again while bars, formulas and code are the same."""
+    return columns.remember(columns_folder(plan), lambda: features.compute(plan.bars, plan.experiment.plain_features))
+
+
+def columns_folder(plan: Plan) -> Path:
+    """Where the columns of an experiment are kept, named by everything that they are made from."""
     settings = plan.experiment.settings
     made_from = [plan.bars.digest, runs.code_digest(), str(settings["features"]), str(settings["feature_file"])]
-    return columns.remember(
-        plan.root / "data", made_from, lambda: features.compute(plan.bars, plan.experiment.plain_features)
-    )
+    return columns.folder_of(plan.root / "data", made_from)
 
 
 def learn(plan: Plan, workers: int = 1) -> Iterator[int]:
@@ -134,7 +137,7 @@ def learn_fold(job: Job) -> int:
     scored = test.select(
         "symbol", "time", "answer", fold=pl.lit(fold.number), score=pl.when("warm").then(pl.Series(scores))
     )
-    folder = _fold_folder(job.folder, fold)
+    folder = fold_folder(job.folder, fold)
     folder.mkdir(parents=True, exist_ok=True)
     fitted.save(folder / "model")
     facts = {
@@ -155,7 +158,7 @@ def learn_fold(job: Job) -> int:
 def conclude(plan: Plan, command: str) -> Run:
     """Turn the scores of all folds into decisions and money, and close the run."""
     experiment = plan.experiment
-    facts = [json.loads((_fold_folder(plan.folder, fold) / "facts.json").read_text()) for fold in plan.folds]
+    facts = [json.loads((fold_folder(plan.folder, fold) / "facts.json").read_text()) for fold in plan.folds]
     manifest: dict[str, Any] = {
         "id": plan.run_id,
         "kind": plan.kind,
@@ -169,7 +172,7 @@ def conclude(plan: Plan, command: str) -> Run:
     }
     if plan.kind == "final":
         return runs.save(plan.folder, manifest)
-    parts = [pl.read_parquet(_fold_folder(plan.folder, fold) / "scores.parquet") for fold in plan.folds]
+    parts = [pl.read_parquet(fold_folder(plan.folder, fold) / "scores.parquet") for fold in plan.folds]
     scored = pl.concat(parts).sort("symbol", "time")
     tested = tested_bars(plan.bars, scored)
     decisions = decide(plan.bars, scored, experiment.policy)
@@ -217,7 +220,7 @@ def replay(
 
 def decide(bars: Bars, scored: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     """`scored` with the `target` decided at the close of each row's bar, and that close; symbol by symbol."""
-    sizing = features.plain(f"realised_vol({thresholds.vol_window})")
+    sizing = sizing_of(thresholds)
     known = features.compute(bars, [sizing])
     rows = scored.join(known, on=["symbol", "time"], how="left", maintain_order="left")
     scores, volatility = (rows[name].cast(pl.Float64).to_numpy() for name in ("score", sizing.name))
@@ -226,6 +229,11 @@ def decide(bars: Bars, scored: pl.DataFrame, thresholds: Thresholds) -> pl.DataF
         own = (rows["symbol"] == symbol).to_numpy()
         targets[own] = policy.decide(scores[own], volatility[own], thresholds, bars.bars_per_year)
     return scored.with_columns(target=pl.Series(targets), close=tested_bars(bars, scored).frame["close"])
+
+
+def sizing_of(thresholds: Thresholds) -> Feature:
+    """The column that positions are sized by: the deviation of the last `vol_window` log returns."""
+    return replace(features.plain(f"realised_vol({thresholds.vol_window})"), name="volatility")
 
 
 def targets_of(decisions: pl.DataFrame) -> Vector:
@@ -306,9 +314,10 @@ def _matrix(rows: pl.DataFrame, names: list[str]) -> Matrix:
     return np.ascontiguousarray(rows.select(names).to_numpy())
 
 
-def _fold_folder(folder: Path, fold: Fold) -> Path:
+def fold_folder(folder: Path, fold: Fold) -> Path:
+    """Where a run keeps what one fold learned."""
     return folder / "folds" / f"{fold.number:02d}"
 
 
 def _finished(folder: Path, fold: Fold) -> bool:
-    return (_fold_folder(folder, fold) / "scores.parquet").is_file()
+    return (fold_folder(folder, fold) / "scores.parquet").is_file()

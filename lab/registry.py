@@ -87,9 +87,11 @@ class Call:
         try:
             positional = tuple(ast.literal_eval(node) for node in tree.args)
             named = tuple((key.arg or "", ast.literal_eval(key.value)) for key in tree.keywords)
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: a set or dict of what cannot be hashed
             raise wrong from None
         if not all(isinstance(value, Parameter) for value in (*positional, *(value for _, value in named))):
+            raise wrong
+        if len(dict(named)) < len(named):
             raise wrong
         return cls(tree.func.id, positional, named)
 

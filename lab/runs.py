@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
@@ -63,8 +64,9 @@ def parquet(frame: pl.DataFrame) -> bytes:
 def save(folder: Path, manifest: Mapping[str, Any]) -> Run:
     """Finish the run in `folder`: hash every file that lies in it and write the manifest, which makes it a run."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    hashed = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-    text = json.dumps({**manifest, "files": hashed}, indent=2, allow_nan=False)
+    hashed = {path.relative_to(folder).as_posix(): _sha256(path) for path in files if path.suffix != ".tmp"}
+    complete = {**manifest, "files": hashed}
+    text = json.dumps({**complete, "seal": _seal(complete)}, indent=2, allow_nan=False)
     write_atomically(folder / MANIFEST, text.encode())
     return _read(folder)
 
@@ -144,10 +146,12 @@ def trials(root: Path, market: tuple[str, ...]) -> list[Trial]:
     """Every configuration tried on any of these markets, once each, with the last word about it."""
     path = _ledger(root)
     found: dict[str, Trial] = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else [], start=1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.is_file() else [], start=1):
         try:
             entry = json.loads(line)
-            trial = Trial(entry["trial"], tuple(entry["market"]), entry["sharpe"])
+            trial = Trial(str(entry["trial"]), tuple(map(str, entry["market"])), entry["sharpe"])
+            if trial.sharpe is not None and not math.isfinite(trial.sharpe):
+                raise ValueError("a Sharpe ratio is a number")
         except (ValueError, KeyError, TypeError):
             raise LabError(f"line {number} of {path} is not a trial", fix="restore the ledger from a backup") from None
         earlier = found.get(trial.id)
@@ -162,10 +166,19 @@ def _ledger(root: Path) -> Path:
 
 def _read(folder: Path) -> Run:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        if manifest.pop("seal") != _seal(manifest):
+            raise ValueError("the manifest was changed")
         return Run(manifest["id"], manifest["kind"], folder, manifest)
-    except (ValueError, KeyError):
-        raise DamagedData(f"{folder / MANIFEST} is not a run", fix=f"remove {folder} and make it again") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DamagedData(
+            f"{folder / MANIFEST} is not what a run wrote", fix=f"remove {folder} and make it again"
+        ) from None
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that a manifest says."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

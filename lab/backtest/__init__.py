@@ -2,7 +2,8 @@
 
 Every symbol trades its own equal share of the capital. A decision made at the close of a bar is filled at the open
 of the next one, if that bar follows without a gap and something traded in it; otherwise the order lapses, and
-what is decided next stands. A fill pays slippage on the price and a fee on the value.
+what is decided next stands. A fill pays slippage on the price and a fee on the value. A sleeve that is worth nothing
+at a close is closed at its next chance and trades no more; what it then has, or owes, stays.
 """
 
 from dataclasses import dataclass
@@ -10,26 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic.dataclasses import dataclass as settings
 
 from lab.compiled import compiled
-from lab.errors import UsageError
-from lab.nouns import Bars, Vector
+from lab.nouns import SETTINGS, Bars, BasisPoints, Vector
 
 BASIS_POINT = 1e-4
 FILLS = ("symbol", "time", "units", "price", "fee")
 
 
-@dataclass(frozen=True)
+@settings(frozen=True, config=SETTINGS)
 class Costs:
     """What one fill costs, in basis points of its value: the venue's fee, and slippage against the open."""
 
-    fee_bps: float
-    slippage_bps: float
-
-    def __post_init__(self) -> None:
-        for name, value in (("fee_bps", self.fee_bps), ("slippage_bps", self.slippage_bps)):
-            if not 0 <= value < 1_000:
-                raise UsageError(f"costs: {name} is {value}", fix="give basis points from 0 to 1000")
+    fee_bps: BasisPoints
+    slippage_bps: BasisPoints
 
     @property
     def total_bps(self) -> float:
@@ -95,13 +91,14 @@ def fill(
 ) -> tuple[float, float, float, float, float]:
     """Cash, units, units traded, price paid and fee after moving to `target` of the sleeve's worth at `price`.
 
-    A purchase is cut to what the cash pays for, costs included. A sleeve that lost everything is closed.
+    A purchase is cut to what the cash pays for, costs included, but a short is always covered, on credit if need be.
+    A sleeve that lost everything is closed.
     """
     worth = cash + units * price
     change = (target * worth / price if worth > 0.0 else 0.0) - units
     paid = price * (1.0 + slippage) if change > 0.0 else price * (1.0 - slippage)
     if change > 0.0:
-        change = min(change, max(cash, 0.0) / (paid * (1.0 + fee)))
+        change = min(change, max(cash / (paid * (1.0 + fee)), -units, 0.0))
     cost = abs(change) * paid * fee
     return cash - change * paid - cost, units + change, change, paid, cost
 
@@ -118,7 +115,7 @@ def trade(
 ) -> tuple[Vector, Vector, Vector, Vector, Vector, Vector]:
     """Cash, units, equity, units traded, price and fee of one symbol after each bar.
 
-    An order goes out when the target differs from the one last filled.
+    An order goes out when the target differs from the one last filled; from a close without worth on, it is 0.
     """
     n = opens.size
     cash_at = np.empty(n)
@@ -130,13 +127,17 @@ def trade(
     cash = capital
     units = 0.0
     standing = 0.0
+    ruined = False
     for t in range(n):
-        if t > 0 and fillable[t] and targets[t - 1] != standing:
-            cash, units, traded[t], price[t], paid[t] = fill(cash, units, targets[t - 1], opens[t], fee, slippage)
-            standing = targets[t - 1]
+        if t > 0 and fillable[t]:
+            target = 0.0 if ruined else targets[t - 1]
+            if target != standing:
+                cash, units, traded[t], price[t], paid[t] = fill(cash, units, target, opens[t], fee, slippage)
+                standing = target
         cash_at[t] = cash
         units_at[t] = units
         equity[t] = cash + units * closes[t]
+        ruined = ruined or equity[t] <= 0.0
     return cash_at, units_at, equity, traded, price, paid
 
 

@@ -90,9 +90,9 @@ def doubts(
     found = []
     if days < FEWEST_DAYS:
         found.append(f"{days} days are too few to judge by; {FEWEST_DAYS} are the least.")
-    if dsr < CONFIDENCE:
+    if not dsr >= CONFIDENCE:  # in words that a NaN cannot pass
         found.append(f"The deflated Sharpe ratio is {dsr:.1%} after {_count(trials)}; a claim needs {CONFIDENCE:.0%}.")
-    if interval[0] <= 0:
+    if not interval[0] > 0:
         found.append("The bootstrap interval of the Sharpe ratio includes zero.")
     return found
 
@@ -147,7 +147,8 @@ def sharpe_interval(returns: Vector, resamples: int = 1_000) -> tuple[float, flo
         return None
     from arch.bootstrap import StationaryBootstrap, optimal_block_length  # 1.5 s to import
 
-    block = float(optimal_block_length(returns)["stationary"].iloc[0])
+    with np.errstate(divide="ignore", invalid="ignore"):  # nearly equal returns have no best block
+        block = float(optimal_block_length(returns)["stationary"].iloc[0])
     bootstrap = StationaryBootstrap(max(block, 1.0) if math.isfinite(block) else 1.0, returns, seed=0)
     drawn = np.array([sharpe_ratio(sample[0][0]) or 0.0 for sample in bootstrap.bootstrap(resamples)])
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

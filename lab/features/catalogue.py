@@ -57,10 +57,13 @@ def feature(lookback: Lookback) -> Callable[[Formula], Formula]:
 
 def fitted_feature(
     fit: Callable[[Bars], Numbers],
-    lookback: Callable[[Numbers], int],
+    lookback: Callable[..., int],
     needs: Sequence[str],
 ) -> Callable[[Formula], Formula]:
-    """Register a function of (numbers, parameters) → expression whose numbers `fit` reads from training bars."""
+    """Register a function of (numbers, parameters) → expression whose numbers `fit` reads from training bars.
+
+    lookback: a function of the numbers and (some of) the parameters.
+    """
 
     def register(formula: Formula) -> Formula:
         meaning = _meaning(formula)
@@ -68,7 +71,8 @@ def fitted_feature(
 
         def build(column: str, parameters: dict[str, Parameter]) -> FittedFeature:
             def freeze(numbers: Numbers) -> Feature:
-                return Feature(column, family, meaning, formula(numbers, **parameters), lookback(numbers))
+                bars = _lookback(lookback, {**parameters, "numbers": numbers})
+                return Feature(column, family, meaning, formula(numbers, **parameters), bars)
 
             return FittedFeature(column, family, meaning, sorted(needs), fit, freeze)
 
@@ -86,6 +90,19 @@ def resolve(text: str) -> Feature | FittedFeature:
     parameters = call.bind(definition.formula)
     column = "_".join(filter(None, [definition.name, settings_text(parameters)]))
     return definition.build(column, parameters)
+
+
+def described(name: str) -> dict[str, Any]:
+    """What `lab features --list` shows of a feature, with its default parameters."""
+    definition = FEATURES[name]
+    built = resolve(name)
+    return {
+        "feature": definition.signature,
+        "family": definition.family,
+        "look-back": built.lookback if isinstance(built, Feature) else "fitted",
+        "needs": ", ".join(built.needs),
+        "formula": definition.meaning,
+    }
 
 
 def plain(text: str) -> Feature:
@@ -159,7 +176,7 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     )
 
 
-def _lookback(lookback: Lookback, parameters: Mapping[str, Parameter]) -> int:
+def _lookback(lookback: Lookback, parameters: Mapping[str, Any]) -> int:
     if isinstance(lookback, int):
         return lookback
     wanted = inspect.signature(lookback).parameters

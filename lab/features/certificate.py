@@ -1,14 +1,14 @@
 """The proof that a feature sees no further back than it says, and nothing ahead: every row, on rough markets."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
 from lab.errors import LookAhead
 from lab.features.catalogue import compute, over_stretch
-from lab.nouns import MICROSECOND, Bars, Feature
+from lab.nouns import MICROSECOND, Bars, Feature, interval_length
 
 AFTER = 150  # rows proved beyond the look-back, per market
 TOLERANCE = 1e-9
@@ -61,7 +61,10 @@ def _reason(feature: Feature, frame: pl.DataFrame, row: int, kind: str) -> LookA
 
 
 def rough_market(kind: str, rows: int) -> Bars:
-    """A market made to trip formulas: 1-minute bars of one symbol with every optional column, the same each time."""
+    """A market made to trip formulas: bars of one symbol with every optional column, the same each time.
+
+    They close every minute, or on the `hourly` one every hour: a leak may wait for midnight or for a weekend.
+    """
     rng = np.random.default_rng(20_240_229)
     moves = rng.normal(0, 2e-3, rows)
     volume = rng.lognormal(3, 1, rows)
@@ -85,12 +88,13 @@ def rough_market(kind: str, rows: int) -> Bars:
     steps = np.ones(rows, dtype=np.int64)
     if kind == "gaps":
         steps[[min(10, rows - 1), rows - AFTER // 2]] = 90
-    minute = timedelta(minutes=1) // MICROSECOND
+    interval = "1h" if kind == "hourly" else "1m"
+    step = interval_length(interval) // MICROSECOND
     start = int(datetime(2024, 2, 29, tzinfo=UTC).timestamp() * 1e6)
     frame = pl.DataFrame(
         {
             "symbol": pl.Series(["ROUGH"]).new_from_index(0, rows),
-            "time": pl.Series(start + np.cumsum(steps) * minute).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+            "time": pl.Series(start + np.cumsum(steps) * step).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
             "open": opened,
             "high": np.maximum(opened, close) * np.exp(wick),
             "low": np.minimum(opened, close) * np.exp(-wick),
@@ -101,7 +105,7 @@ def rough_market(kind: str, rows: int) -> Bars:
             "trades": np.ceil(volume),
         }
     )
-    return Bars.of(frame, "1m")
+    return Bars.of(frame, interval)
 
 
-ROUGH_MARKETS = ("plain", "flat", "quiet", "jumpy", "gaps", "tiny", "huge")
+ROUGH_MARKETS = ("plain", "hourly", "flat", "quiet", "jumpy", "gaps", "tiny", "huge")

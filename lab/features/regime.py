@@ -13,14 +13,14 @@ from lab.errors import NotEnoughHistory
 from lab.features.catalogue import fitted_feature
 from lab.features.garch import returns_of
 from lab.features.price import log_change
-from lab.features.windows import NEGLIGIBLE, mapped
+from lab.features.windows import mapped
 from lab.nouns import Bars, Numbers, Vector
 
 State = tuple[float, float, float]
 FEWEST_RETURNS = 250
 MOST_RETURNS = 10_000
-# A regime that never ends has no look-back: at 0.005 a wrong start is forgotten to 1e-12 in about 3,000 bars.
-LEAST_SWITCHING = 0.005
+# A regime that never ends, or never begins, would make the filter blind to what it sees.
+LEAST_SWITCHING = 0.001
 
 
 def fit_regimes(bars: Bars) -> Numbers:
@@ -64,29 +64,16 @@ def estimate(returns: Vector) -> tuple[list[float], list[float], list[float]]:
     return model.means_.ravel().tolist(), np.sqrt(model.covars_.ravel()).tolist(), leaving.tolist()
 
 
-def forgetting(numbers: Numbers) -> int:
-    """Returns after which two filters that started apart agree to 1e-12.
+@fitted_feature(fit=fit_regimes, lookback=lambda numbers, memory: 2 * memory + 1, needs=["close"])
+def volatile_regime(numbers: Numbers, memory: int = 250) -> pl.Expr:
+    """Filtered probability that the market is in the volatile one of two regimes fitted on training bars.
 
-    Each step contracts the distance between two filters, in Hilbert's metric, by at least Birkhoff's coefficient
-    of the transition matrix, whatever is observed. Atar & Zeitouni (1997).
+    The filter begins from the long-run share of that regime between `memory` and 2 `memory` returns ago.
     """
-    leave, back = numbers["leave_calm"], numbers["leave_volatile"]
-    odds = leave * back / ((1 - leave) * (1 - back))
-    root = math.sqrt(min(odds, 1 / odds))
-    contraction = (1 - root) / (1 + root)
-    if contraction == 0.0:
-        return 2
-    return math.ceil(math.log(NEGLIGIBLE / max(-2 * math.log(root), 1.0)) / math.log(contraction)) + 1
-
-
-@fitted_feature(fit=fit_regimes, lookback=lambda numbers: 2 * forgetting(numbers) + 1, needs=["close"])
-def volatile_regime(numbers: Numbers) -> pl.Expr:
-    """Filtered probability that the market is in the volatile one of two regimes fitted on training bars."""
     calm = (numbers["calm_mean"], numbers["calm_sd"], numbers["leave_calm"])
     volatile = (numbers["volatile_mean"], numbers["volatile_sd"], numbers["leave_volatile"])
-    block = forgetting(numbers)
     returns = log_change() / numbers["scale"]
-    return mapped(lambda x, age: filtered(x, calm, volatile, block, age), returns)
+    return mapped(lambda x, age: filtered(x, calm, volatile, memory, age), returns)
 
 
 @compiled

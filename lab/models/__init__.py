@@ -1,9 +1,12 @@
 """Columns + answers → scores: one file per model, each a lazy line in MODELS."""
 
 from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from lab.nouns import Model
-from lab.registry import Call, LazyTable, Parameter
+from lab.registry import LazyTable
 
 MODELS = LazyTable(
     "model",
@@ -15,8 +18,7 @@ MODELS = LazyTable(
 )
 
 
-def resolve(name: str, settings: Mapping[str, Parameter]) -> tuple[Model, dict[str, Parameter]]:
-    """The model of that name, and all of its settings with the defaults filled in."""
-    kind = MODELS[name]
-    resolved = Call(name, named=tuple(settings.items())).bind(kind)
-    return kind(**resolved), resolved
+def resolve(name: str, settings: Mapping[str, Any]) -> Model:
+    """The model of that name with these settings; pydantic's ValidationError where one of them is not its own."""
+    model: Model = TypeAdapter(MODELS[name]).validate_python(dict(settings))
+    return model

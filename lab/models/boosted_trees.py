@@ -1,12 +1,15 @@
 """Gradient-boosted trees: LightGBM, with the same bits every time."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings
 
-from lab.nouns import Matrix, Vector
+from lab.nouns import SETTINGS, Count, Matrix, Share, Vector
 
 BASIS_POINT = 1e-4
 CLASSES = 3  # -1, 0, 1
@@ -29,28 +32,29 @@ class FittedTrees:
         return gain / gain.sum() if gain.sum() > 0 else gain
 
     def save(self, path: Path) -> None:
-        path.write_text(self.booster.model_to_string())
+        # The number of threads is how it was learned, not what: the file is the same for any.
+        path.write_text(re.sub(r"\[num_threads: \d+\]", "[num_threads: 0]", self.booster.model_to_string()))
 
 
-@dataclass(frozen=True)
+@settings(frozen=True, config=SETTINGS)
 class BoostedTrees:
     """trees: boosting rounds. leaves: per tree. shrinkage: learning rate. min_rows: in a leaf.
     column_share, row_share: drawn anew for each tree.
     """
 
-    trees: int = 200
-    leaves: int = 15
-    shrinkage: float = 0.05
-    min_rows: int = 200
-    column_share: float = 0.7
-    row_share: float = 0.7
+    trees: Count = 200
+    leaves: Annotated[int, Field(ge=2, le=4096)] = 15
+    shrinkage: Share = 0.05
+    min_rows: Count = 200
+    column_share: Share = 0.7
+    row_share: Share = 0.7
 
     def fit(self, x: Matrix, y: Vector, *, kind: str, seed: int, threads: int) -> FittedTrees:
         """Learn from rows of `x` (NaN is null); the same rows and seed give the same trees at any `threads`."""
         import lightgbm  # 1.2 s to import
 
         is_return = kind == "return"
-        settings = {
+        parameters = {
             "objective": "regression" if is_return else "multiclass",
             "num_class": 1 if is_return else CLASSES,
             "num_leaves": self.leaves,
@@ -66,7 +70,7 @@ class BoostedTrees:
             "verbosity": -1,
         }
         answers = y / BASIS_POINT if is_return else y + 1
-        return FittedTrees(lightgbm.train(settings, lightgbm.Dataset(x, answers), num_boost_round=self.trees))
+        return FittedTrees(lightgbm.train(parameters, lightgbm.Dataset(x, answers), num_boost_round=self.trees))
 
     @staticmethod
     def load(path: Path) -> FittedTrees:

@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings
 
 from lab.compiled import compiled
-from lab.nouns import Matrix, Vector
+from lab.nouns import SETTINGS, Matrix, Vector
 
 CLASSES = (-1.0, 0.0, 1.0)
 
@@ -42,11 +45,11 @@ class FittedLinear:
         path.write_text(json.dumps({name: value.tolist() for name, value in vars(self).items()}))
 
 
-@dataclass(frozen=True)
+@settings(frozen=True, config=SETTINGS)
 class Linear:
     """Penalised linear model. penalty: ridge alpha per training row, or the inverse of logistic C, likewise."""
 
-    penalty: float = 0.001
+    penalty: Annotated[float, Field(ge=0)] = 0.001
 
     def fit(self, x: Matrix, y: Vector, *, kind: str, seed: int, threads: int) -> FittedLinear:
         """Learn from rows of `x` (NaN is null); the solvers are exact, so `seed` changes nothing."""
@@ -60,6 +63,8 @@ class Linear:
         # A column that is constant but for rounding would be blown up to pure noise.
         deviation = np.where(spread > 1e-12 * np.abs(mean), spread, 1.0)
         z = np.nan_to_num((known - mean) / deviation)
+        if kind == "class" and np.ptp(y) == 0:
+            return _one_class(mean, deviation, y[0])
         with threadpool_limits(1):  # more threads sum in another order, which is other bits
             if kind == "return":
                 ridge = Ridge(alpha=self.penalty * len(y), solver="cholesky").fit(z, y)
@@ -73,6 +78,12 @@ class Linear:
     def load(path: Path) -> FittedLinear:
         fields = json.loads(path.read_text())
         return FittedLinear(**{name: np.asarray(value, dtype=np.float64) for name, value in fields.items()})
+
+
+def _one_class(mean: Vector, deviation: Vector, value: float) -> FittedLinear:
+    """What training rows of one class alone teach: that there is no other."""
+    coefficients, intercepts = _three_classes(np.array([value]), np.zeros((1, mean.size)), np.zeros(1))
+    return FittedLinear(mean, deviation, coefficients, intercepts)
 
 
 def _three_classes(present: Vector, coefficients: Matrix, intercepts: Vector) -> tuple[Matrix, Vector]:

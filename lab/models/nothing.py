@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic.dataclasses import dataclass as settings
 
-from lab.nouns import Matrix, Vector
+from lab.nouns import SETTINGS, Matrix, Vector
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class ExpectsNothing:
         path.write_text(f"{self.columns}\n")
 
 
-@dataclass(frozen=True)
+@settings(frozen=True, config=SETTINGS)
 class Nothing:
     """Learns nothing."""
 

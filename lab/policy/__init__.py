@@ -1,16 +1,18 @@
 """Scores → decisions: one compiled step, looped over in batch and called once a bar live."""
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from lab.compiled import compiled
 from lab.errors import UsageError
-from lab.nouns import Vector
+from lab.nouns import SETTINGS, Count, Vector
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=SETTINGS)
 class Thresholds:
     """Enter at a strong score, leave at a weak one, hold less of what moves more.
 
@@ -20,21 +22,19 @@ class Thresholds:
     position is resized only when its target moves by more than this share of the capital.
     """
 
-    enter: float
+    enter: Annotated[float, Field(gt=0)]
     exit: float = 0.0
-    target_vol: float | None = None
-    vol_window: int = 60
-    resize_band: float = 0.1
+    target_vol: Annotated[float, Field(gt=0)] | None = None
+    vol_window: Count = 60
+    resize_band: Annotated[float, Field(ge=0, le=1)] = 0.1
     shorts: bool = True
 
     def __post_init__(self) -> None:
-        if not (0 < self.enter < math.inf and -self.enter <= self.exit <= self.enter):
+        if not -self.enter <= self.exit <= self.enter:
             raise UsageError(
                 f"policy: enter is {self.enter} and exit is {self.exit}",
-                fix="give enter a value above 0 and exit one between -enter and enter",
+                fix="give exit a value between -enter and enter",
             )
-        if self.target_vol is not None and not self.target_vol > 0:
-            raise UsageError(f"policy: target_vol is {self.target_vol}", fix="give a share per year, e.g. 0.4, or none")
 
     def vol_per_bar(self, bars_per_year: float) -> float:
         """The volatility of one bar that `target_vol` stands for; infinite where none is wanted."""

@@ -1,30 +1,57 @@
 """Market → bars: one file per venue or format, each a lazy line in SOURCES."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
+from lab.errors import UsageError
 from lab.nouns import Piece, Span
 from lab.registry import LazyTable
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of a source: bars of `symbols` whose close lies in `span`."""
+    """What a user asks of a source: bars of `symbols` that open in `span`, or all there are.
+
+    A source may hand out more than was asked for: it fetches whole objects, e.g. the file of a month.
+    """
 
     symbols: tuple[str, ...]
     interval: str
-    span: Span
+    span: Span | None = None
+
+    def bounded(self) -> Span:
+        """The span, for a source that must have one."""
+        if self.span is None:
+            raise UsageError("this source needs to know from when to when", fix="add --start and --end")
+        return self.span
+
+
+def months(span: Span) -> list[Span]:
+    """`span`, cut at the first of each month (UTC)."""
+    cuts = [span.start.astimezone(UTC)]
+    while (following := next_month(cuts[-1])) < span.end:
+        cuts.append(following)
+    return [Span(start, end) for start, end in zip(cuts, [*cuts[1:], span.end], strict=True)]
+
+
+def next_month(time: datetime) -> datetime:
+    """The first moment (UTC) of the month after the one that holds `time`."""
+    return datetime(time.year + time.month // 12, time.month % 12 + 1, 1, tzinfo=UTC)
 
 
 class Source(Protocol):
-    """A place that bars come from."""
+    """A place that bars come from; its settings are the fields of a frozen dataclass."""
 
     def count(self, request: Request) -> int:
-        """How many pieces `fetch` may yield at most, for a progress bar; costs no request."""
+        """About how many pieces `fetch` will yield where nothing is done yet, for a progress bar; asks nobody."""
 
     def fetch(self, request: Request, done: Collection[str]) -> Iterator[Piece]:
-        """Yield finished pieces, oldest first within a symbol; origins in `done` are not asked for again."""
+        """Yield finished pieces, oldest first within a symbol; origins in `done` are not asked for again.
+
+        An origin names its symbol too, where one object holds several.
+        """
 
 
 SOURCES = LazyTable(
@@ -37,3 +64,15 @@ SOURCES = LazyTable(
         "synthetic": "lab.sources.synthetic:synthetic",
     },
 )
+
+
+def source_named(name: str, **settings: Any) -> Source:
+    """The registered source with some of its settings replaced; a setting it does not have is a UsageError."""
+    source = SOURCES[name]
+    known = [setting.name for setting in fields(source)]
+    for setting in settings:
+        if setting not in known:
+            option = setting.replace("_", "-")
+            raise UsageError(f"--{option} means nothing to --source {name}", fix=f"leave out --{option}")
+    configured: Source = replace(source, **settings)
+    return configured

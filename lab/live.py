@@ -1,0 +1,119 @@
+"""The stages, one bar at a time: the same columns, the same model, the same policy step as the pipeline's."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lab import features, pipeline, policy
+from lab.errors import BadBars, UsageError
+from lab.models import MODELS
+from lab.nouns import Bars, Decision, Feature, FittedModel, Fold, Run, Span
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one fold had learned, to be used from the start of its test on."""
+
+    since: datetime
+    model: FittedModel
+    columns: Mapping[str, list[Feature]]  # by symbol, in the order the model saw them
+    lookback: int
+
+
+@dataclass
+class Memory:
+    """What is remembered of one symbol: its latest bars, their number in the unbroken stretch, what is held."""
+
+    bars: pl.DataFrame
+    age: int = 0
+    side: float = 0.0
+    target: float = 0.0
+
+
+@dataclass
+class Live:
+    """Decides at the close of each bar as the run's own pipeline would, to the bit.
+
+    A run that walked forward uses the model of the fold that a bar falls in, and after the last one that of the
+    last; a final run its only model. Before the first, nothing is decided.
+    """
+
+    run: Run
+    _learned: list[Learned] = field(init=False)
+    _memories: dict[str, Memory] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._experiment = pipeline.experiment_of(self.run)
+        self._sizing = pipeline.sizing_of(self._experiment.policy)
+        self._learned = [self._load(fold) for fold in self.run.manifest["folds"]]
+        self._kept = max(self._sizing.lookback, *(each.lookback for each in self._learned))
+        data = self.run.manifest["data"]
+        self._empty = Bars(pl.DataFrame(), data["interval"], data["calendar"])
+
+    def on_bar(self, bar: Mapping[str, Any]) -> Decision:
+        """Take a closed bar (symbol, time and the columns of the run's bars) and decide what to hold after it.
+
+        A bar that is not later than the last one of its symbol, or that cannot be a bar, is a BadBars.
+        """
+        memory = self._remember(bar)
+        symbol, time = memory.bars["symbol"][-1], memory.bars["time"][-1]
+        learned = next((each for each in reversed(self._learned) if each.since <= time), None)
+        if learned is None:
+            return Decision(symbol, time, None, 0.0)
+        first_age = memory.age - memory.bars.height + 1
+        columns = features.over_stretch(memory.bars, [*learned.columns[symbol], self._sizing], first_age)
+        *values, volatility = columns.select(pl.all().cast(pl.Float64).fill_null(math.nan)).row(-1)
+        score = float(learned.model.predict(np.array([values]))[0]) if memory.age >= learned.lookback else math.nan
+        chosen = self._experiment.policy
+        memory.side, memory.target = policy.step(
+            memory.side,
+            memory.target,
+            score,
+            volatility,
+            chosen.enter,
+            chosen.exit,
+            chosen.vol_per_bar(self._empty.bars_per_year),
+            chosen.resize_band,
+            chosen.shorts,
+        )
+        return Decision(symbol, time, None if math.isnan(score) else score, memory.target)
+
+    def _remember(self, bar: Mapping[str, Any]) -> Memory:
+        row = Bars.of(pl.DataFrame([dict(bar)]), self._empty.interval, self._empty.calendar).frame
+        symbol, time = row["symbol"][0], row["time"][0]
+        if symbol not in self._learned[0].columns:
+            raise UsageError(
+                f"run {self.run.id} knows nothing of {symbol}", fix="feed it a symbol that it learned from"
+            )
+        memory = self._memories.get(symbol)
+        if memory is None:
+            memory = self._memories[symbol] = Memory(row, age=1)
+            return memory
+        last = memory.bars["time"][-1]
+        if time <= last:
+            raise BadBars(f"{symbol}: a bar of {time} came after that of {last}", fix="feed bars in order, each once")
+        if time - last > self._empty.largest_step:
+            memory.bars, memory.age = row, 1
+        else:
+            memory.bars = memory.bars.tail(self._kept - 1).vstack(row.select(memory.bars.columns))
+            memory.age += 1
+        return memory
+
+    def _load(self, facts: Mapping[str, Any]) -> Learned:
+        train, test = (Span(*map(datetime.fromisoformat, facts[part])) for part in ("train", "test"))
+        folder = pipeline.fold_folder(self.run.folder, Fold(facts["number"], train, test))
+        experiment, fits = self._experiment, facts["numbers"]
+        columns = {
+            symbol: [
+                *experiment.plain_features,
+                *(each.freeze(fits[each.name][symbol]) for each in experiment.fitted_features),
+            ]
+            for symbol in self.run.manifest["data"]["symbols"]
+        }
+        model: FittedModel = MODELS[experiment.model["name"]].load(folder / "model")
+        return Learned(test.start, model, columns, pipeline.longest_lookback(experiment, fits))
