@@ -35,6 +35,3 @@ def main() -> None:
     except LabError as problem:
         console.error(problem)
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        console.say("stopped; every finished piece is kept, the same command carries on")
-        sys.exit(130)

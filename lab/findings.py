@@ -47,13 +47,17 @@ def judge(
     before_costs = facts["total_return"] + traded * costs.total_bps * backtest.BASIS_POINT
     return {
         **facts,
+        "max_drawdown": evidence.max_drawdown(equity["equity"].to_numpy()),
         "turnover_per_day": traded / max(facts["days"], 1),
         "cost_bps": costs.total_bps,
         "break_even_bps": before_costs / traded / backtest.BASIS_POINT if traded > 0 else None,
         "exposure": float(np.mean(decisions["target"].to_numpy() != 0)),
         "trades": fills.height,
         "correlation": correlation(decisions),
-        "holding": {key: held[key] for key in ("total_return", "sharpe", "max_drawdown", "annual_volatility")},
+        "holding": {
+            **{key: held[key] for key in ("total_return", "sharpe", "annual_volatility")},
+            "max_drawdown": evidence.max_drawdown(equity["holding"].to_numpy()),
+        },
     }
 
 

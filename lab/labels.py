@@ -122,8 +122,9 @@ def triple_barrier(horizon: int = 30, up: float = 1.5, down: float = 1.5, vol_wi
     """1 if price reaches the upper barrier first, -1 the lower, 0 neither within `horizon` bars.
 
     Barriers lie `up` and `down` deviations from the next open, where a deviation is that of the last `vol_window`
-    returns, scaled to the horizon by its root. A bar that spans both counts as the lower one: the order within a
-    bar is not known. Settled at the bar of the touch. López de Prado (2018), chapter 3.
+    returns, scaled to the horizon by its root; null where that is 0, since any bar touches barriers of no width.
+    A bar that spans both counts as the lower one: the order within a bar is not known. Settled at the bar of the
+    touch. López de Prado (2018), chapter 3.
     """
 
     def touched(columns: pl.Series) -> pl.Series:
@@ -144,7 +145,7 @@ def first_touch(
     answer = np.full(n, np.nan)
     bars = np.full(n, horizon)
     for t in range(n - horizon):
-        if math.isnan(volatility[t]):
+        if not volatility[t] > 0.0:
             continue
         upper = opens[t + 1] * math.exp(up * volatility[t])
         lower = opens[t + 1] * math.exp(-down * volatility[t])

@@ -49,6 +49,7 @@ INTERVALS: Mapping[str, timedelta] = {
 }
 DAYS_PER_YEAR: Mapping[Calendar, float] = {"continuous": 365.25, "weekdays": 252.0}
 LONG_WEEKEND = timedelta(days=3)
+LONGEST_CLOSURE = timedelta(days=6)  # a market that opens on weekdays was closed so long after 11 September 2001
 MICROSECOND = timedelta(microseconds=1)
 AGE = "age"  # number of a row in its unbroken stretch, from 1; formulas may use it to cut sums, not as a value
 
@@ -117,8 +118,14 @@ class Bars:
 
     @property
     def largest_step(self) -> timedelta:
-        """The longest way from one close to the next that is no gap."""
-        return INTERVALS[self.interval] + (LONG_WEEKEND if self.calendar == "weekdays" else timedelta(0))
+        """The longest way from one close to the next that is no gap.
+
+        One bar; where markets open on weekdays, a long weekend more, and for daily bars an exchange's closure.
+        """
+        length = INTERVALS[self.interval]
+        if self.calendar == "continuous":
+            return length
+        return length + (LONGEST_CLOSURE if length >= timedelta(days=1) else LONG_WEEKEND)
 
     @property
     def bars_per_year(self) -> float:

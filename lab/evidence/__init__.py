@@ -37,7 +37,6 @@ class Evidence:
     total_return: float
     annual_return: float | None
     annual_volatility: float | None
-    max_drawdown: float
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,7 +76,6 @@ def judge(returns: Vector, trial_sharpes: Sequence[float | None], days_per_year:
         total_return=grown - 1,
         annual_return=grown ** (days_per_year / len(returns)) - 1 if len(returns) and grown > 0 else None,
         annual_volatility=float(np.std(returns, ddof=1)) * year if len(returns) > 1 else None,
-        max_drawdown=max_drawdown(np.concatenate([[1.0], np.cumprod(1 + returns)])),
     )
 
 
@@ -156,8 +154,9 @@ def sharpe_interval(returns: Vector, resamples: int = 1_000) -> tuple[float, flo
 
 
 def max_drawdown(equity: Vector) -> float:
-    """The deepest fall from a high, as a share of it: 0 or below."""
-    return float(np.min(equity / np.maximum.accumulate(equity) - 1))
+    """The deepest fall of equity from its high so far (1 at the start), as a share of it: 0 or below."""
+    highs = np.maximum(np.maximum.accumulate(equity), 1.0)
+    return float(np.min(equity / highs - 1, initial=0.0))
 
 
 def _count(trials: int) -> str:

@@ -1,0 +1,32 @@
+# make demo and make test do all their own set-up; everything they need is in this repository.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := torch,vectorbt
+
+.PHONY: demo test bench clean
+
+demo: .venv/demo
+	$(BIN)/lab demo
+
+test: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2
+
+bench: .venv/test
+	$(BIN)/python -m benchmarks
+
+.venv/demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+.venv/test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS),test]'
+	touch $@ .venv/demo
+
+clean:
+	rm -rf .venv
