@@ -19,7 +19,9 @@ from lab.errors import LabError
 Item = TypeVar("Item")
 Json = Annotated[bool, typer.Option("--json", help="Print the result for machines.")]
 
-out = Console(highlight=False, soft_wrap=True)
+WIDE = 160  # columns of a table that goes to a file or a pipe
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 story = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -47,7 +49,7 @@ def table(rows: Iterable[Sequence[object]], columns: Sequence[str], title: str |
     drawn = Table(title=title, title_justify="left", header_style="bold")
     for position, name in enumerate(columns):
         numeric = bool(listed) and all(isinstance(row[position], int | float) for row in listed)
-        drawn.add_column(name, justify="right" if numeric else "left")
+        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in listed:
         drawn.add_row(*(escape(_cell(value)) for value in row))
     out.print(drawn)

@@ -23,7 +23,7 @@ def demo(as_json: console.Json = False) -> None:
         path = _example(name)
         experiment = Experiment.load(path)
         wanted = experiment.data
-        request = Request(tuple(wanted.symbols), wanted.interval, wanted.span)
+        request = Request(tuple(wanted.symbols), wanted.interval, wanted.opens)
         list(fetch_into_store(source_named(wanted.source), wanted.source, request))
         run, _ = run_experiment(experiment, str(path), walk_forward=True, workers=1)
         evidence = findings.weigh(Path(), run)

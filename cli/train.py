@@ -51,16 +51,36 @@ def show_evidence(run: str, name: str, evidence: dict[str, Any]) -> None:
     console.line(evidence["verdict"])
     for reason in evidence["reasons"]:
         console.line(f"  {reason}")
-    shown = ("total_return", "sharpe", "dsr", "psr", "max_drawdown", "turnover_per_day", "break_even_bps", "cost_bps")
-    rows = [(key.replace("_", " "), evidence[key]) for key in shown]
     held = evidence["holding"]
-    console.table(
-        [*rows, ("trials in the ledger", evidence["trials"]), ("holding: total return", held["total_return"])],
-        ["", "value"],
-    )
+    interval = evidence["sharpe_interval"]
+    rows = [
+        ("net return", _percent(evidence["total_return"])),
+        ("… of holding", _percent(held["total_return"])),
+        ("worst drawdown", _percent(evidence["max_drawdown"])),
+        ("Sharpe ratio, per year", _number(evidence["sharpe"])),
+        ("… its 95 % interval", "–" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"),
+        ("… that luck would give", _number(evidence["expected_best_sharpe"])),
+        ("probabilistic Sharpe ratio", _percent(evidence["psr"])),
+        ("deflated Sharpe ratio", _percent(evidence["dsr"])),
+        ("trials in the ledger", str(evidence["trials"])),
+        ("fills", f"{evidence['trades']:,}"),
+        ("turnover, × capital per day", _number(evidence["turnover_per_day"])),
+        ("cost one way, charged", f"{evidence['cost_bps']:.2f} bps"),
+        ("… that would leave nothing", _number(evidence["break_even_bps"], " bps")),
+        ("correlation of score and answer", _number(evidence["correlation"], places=4)),
+    ]
+    console.table(rows, ["", "value"])
     console.line(f"lab report {run}")
 
 
 def _show_final(run: str) -> None:
     console.line(f"model fitted on everything: run {run}")
     console.line("No skill is reported: nothing is left to judge it by. That is what --walk-forward is for.")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None, unit: str = "", places: int = 2) -> str:
+    return "–" if value is None else f"{value:.{places}f}{unit}"

@@ -32,7 +32,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which bars: as `lab fetch` stored them; start and end (exclusive) are UTC, and all there is where left out."""
+    """Which bars: those that open from start up to end (UTC), as `lab fetch` has it; all there is where left out."""
 
     source: str
     symbols: Annotated[list[str], Field(min_length=1)]
@@ -61,12 +61,18 @@ class Data(Section):
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
     @property
-    def span(self) -> Span | None:
-        """What start and end enclose; null where neither is given."""
+    def closes(self) -> Span | None:
+        """When the wanted bars close; null where neither start nor end is given."""
         if self.start is None and self.end is None:
             return None
+        bar = interval_length(self.interval)
         earliest, latest = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-        return Span(self.start or earliest, self.end or latest)
+        return Span((self.start or earliest) + bar, (self.end or latest) + bar)
+
+    @property
+    def opens(self) -> Span | None:
+        """When the wanted bars open; null where not both start and end are given."""
+        return Span(self.start, self.end) if self.start and self.end else None
 
 
 class Folds(Section):
@@ -212,9 +218,11 @@ def changed(settings: Chosen, **choices: float | None) -> Chosen:
 
 def _refusal(path: Path, error: ValidationError) -> BadExperiment:
     """The first complaint of pydantic, as a setting with its value and what to do."""
-    first = error.errors()[0]
+    unread = ("extra_forbidden", "unexpected_keyword_argument")
+    # A misspelt setting is also a missing one; the misspelling says more.
+    first = min(error.errors(), key=lambda each: each["type"] not in unread)
     where = ".".join(str(part) for part in first["loc"])
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if first["type"] in unread:
         setting = str(first["loc"][-1])
         return BadExperiment(f"{path}: {where} is not a setting", fix=unknown("setting", setting, _all_settings()).fix)
     if first["type"].startswith("missing"):

@@ -73,7 +73,7 @@ def _too_short(
 ) -> NotEnoughHistory:
     have = f"{len(stamps)} bars from {stamps[0]:%Y-%m-%d %H:%M} to {stamps[-1]:%Y-%m-%d %H:%M}" if stamps else "no bars"
     return NotEnoughHistory(
-        f"there are {have}; one fold needs {train} to train, {horizon} bars to settle, {embargo} of embargo "
-        f"and at least one bar to test",
+        f"there are {have}; one fold needs {written(train)} to train, {horizon} bars to settle, "
+        f"{written(embargo)} of embargo and at least one bar to test",
         fix="fetch a longer history (lab fetch … --start earlier), or shorten `train`",
     )

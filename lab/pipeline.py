@@ -55,7 +55,7 @@ class Job:
 def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
     """Read the bars of an experiment and cut their time into folds; a final model learns from all of it at once."""
     data, cut = experiment.data, experiment.folds
-    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.span)
+    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.closes)
     if kind == "final":
         first, last = bars.frame["time"].min(), bars.frame["time"].max()
         after = last + MICROSECOND  # type: ignore[operator]
@@ -283,7 +283,7 @@ def tested_bars(bars: Bars, scored: pl.DataFrame) -> Bars:
 def bars_of(root: Path, run: Run) -> Bars:
     """The very bars that a run saw; other ones under the same name are DamagedData."""
     data = experiment_of(run).data
-    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.span)
+    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.closes)
     if bars.digest != run.manifest["data"]["digest"]:
         raise DamagedData(
             f"the stored bars are not those that run {run.id} saw",

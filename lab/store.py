@@ -394,8 +394,9 @@ def _no_data(table: _Table, span: Span | None) -> NoData:
     has = "; ".join(f"{h.interval} from {h.source}, {h.first:%Y-%m-%d} to {h.last:%Y-%m-%d}" for h in held)
     fetch = f"lab fetch {table.symbol} --source {table.source} --interval {table.interval}"
     if span:
-        last_day = (span.end - timedelta(microseconds=1)).astimezone(UTC) + timedelta(days=1)
-        fetch += f" --start {span.start:%Y-%m-%d} --end {last_day:%Y-%m-%d}"
+        bar = interval_length(table.interval)  # fetch asks for bars by when they open
+        last_day = (span.end - bar - timedelta(microseconds=1)).astimezone(UTC) + timedelta(days=1)
+        fetch += f" --start {span.start - bar:%Y-%m-%d} --end {last_day:%Y-%m-%d}"
     return NoData(
         f"the store has no {table.interval} bars of {table.symbol} from {table.source}{wanted}"
         f" (it has {has or 'nothing of that symbol'})",

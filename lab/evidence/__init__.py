@@ -84,7 +84,7 @@ def doubts(
 ) -> list[str]:
     """Every reason not to claim an edge; empty where there is none."""
     if daily is None or interval is None or dsr is None:
-        return [f"In {days} days nothing was earned or lost that could be judged; {FEWEST_DAYS} days are the least."]
+        return [f"In {days} days there is no return that could be judged: it never varied, or never came."]
     found = []
     if days < FEWEST_DAYS:
         found.append(f"{days} days are too few to judge by; {FEWEST_DAYS} are the least.")
