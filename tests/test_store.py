@@ -87,7 +87,7 @@ def test_no_data_names_what_is_there_and_what_to_type(tmp_path: Path) -> None:
         "the store has no 5m bars of A from binance between 2026-05-01 00:00 and 2026-05-02 07:00"
         " (it has 1m from here, 2026-03-01 to 2026-03-01)"
     )
-    assert none.value.fix == "lab fetch A --source binance --interval 5m --start 2026-05-01 --end 2026-05-03"
+    assert none.value.fix == "lab fetch A --source binance --interval 5m --start 2026-04-30 --end 2026-05-03"
     with pytest.raises(NoData, match="nothing of that symbol"):
         store.read_bars(tmp_path, "here", ["A", "B"], "1m")
 
