@@ -78,6 +78,18 @@ def error(problem: LabError) -> None:
     story.print(f"[bold]  fix:[/] {escape(problem.fix)}")
 
 
+def percent(value: float | None) -> str:
+    """A share for people; what rounds to certainty is not shown as such."""
+    if value is None:
+        return "–"
+    return "> 99.9%" if 0.9995 <= value < 1 else f"{value:.1%}"
+
+
+def number(value: float | None, unit: str = "", places: int = 2) -> str:
+    """A number for people, with its unit."""
+    return "–" if value is None else f"{value:.{places}f}{unit}"
+
+
 def _plain(value: object) -> object:
     if isinstance(value, date):  # datetimes are dates
         return value.isoformat()

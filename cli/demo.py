@@ -65,7 +65,7 @@ def _show(results: list[dict[str, Any]]) -> None:
                 f"  return under the same policy and costs: {planted['found_return']:.1%} found, "
                 f"{planted['best_return']:.1%} with the best forecast"
             )
-        confidence = "–" if evidence["dsr"] is None else f"{evidence['dsr']:.1%}"
+        confidence = console.percent(evidence["dsr"])
         console.line(f"  {evidence['verdict']} (deflated Sharpe ratio {confidence}, trials: {evidence['trials']})")
         for reason in evidence["reasons"]:
             console.line(f"    {reason}")

@@ -54,20 +54,20 @@ def show_evidence(run: str, name: str, evidence: dict[str, Any]) -> None:
     held = evidence["holding"]
     interval = evidence["sharpe_interval"]
     rows = [
-        ("net return", _percent(evidence["total_return"])),
-        ("… of holding", _percent(held["total_return"])),
-        ("worst drawdown", _percent(evidence["max_drawdown"])),
-        ("Sharpe ratio, per year", _number(evidence["sharpe"])),
+        ("net return", console.percent(evidence["total_return"])),
+        ("… of holding", console.percent(held["total_return"])),
+        ("worst drawdown", console.percent(evidence["max_drawdown"])),
+        ("Sharpe ratio, per year", console.number(evidence["sharpe"])),
         ("… its 95 % interval", "–" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"),
-        ("… that luck would give", _number(evidence["expected_best_sharpe"])),
-        ("probabilistic Sharpe ratio", _percent(evidence["psr"])),
-        ("deflated Sharpe ratio", _percent(evidence["dsr"])),
+        ("… that luck would give", console.number(evidence["expected_best_sharpe"])),
+        ("probabilistic Sharpe ratio", console.percent(evidence["psr"])),
+        ("deflated Sharpe ratio", console.percent(evidence["dsr"])),
         ("trials in the ledger", str(evidence["trials"])),
         ("fills", f"{evidence['trades']:,}"),
-        ("turnover, × capital per day", _number(evidence["turnover_per_day"])),
+        ("turnover, × capital per day", console.number(evidence["turnover_per_day"])),
         ("cost one way, charged", f"{evidence['cost_bps']:.2f} bps"),
-        ("… that would leave nothing", _number(evidence["break_even_bps"], " bps")),
-        ("correlation of score and answer", _number(evidence["correlation"], places=4)),
+        ("… that would leave nothing", console.number(evidence["break_even_bps"], " bps")),
+        ("correlation of score and answer", console.number(evidence["correlation"], places=4)),
     ]
     console.table(rows, ["", "value"])
     console.line(f"lab report {run}")
@@ -76,11 +76,3 @@ def show_evidence(run: str, name: str, evidence: dict[str, Any]) -> None:
 def _show_final(run: str) -> None:
     console.line(f"model fitted on everything: run {run}")
     console.line("No skill is reported: nothing is left to judge it by. That is what --walk-forward is for.")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None, unit: str = "", places: int = 2) -> str:
-    return "–" if value is None else f"{value:.{places}f}{unit}"

@@ -218,6 +218,14 @@ def replay(
     return findings.judge(equity, money.fills, decisions, costs, tried, run.manifest["data"]["calendar"])
 
 
+def portfolio(root: Path, run: Run) -> Any:
+    """A run's orders as a vectorbt `Portfolio`, one column a symbol, for notebooks; needs the `vectorbt` extra."""
+    from lab.backtest import vectorbt
+
+    tested = tested_bars(bars_of(root, run), run.table("decisions"))
+    return vectorbt.portfolio(tested, run.table("fills"), experiment_of(run).costs)
+
+
 def decide(bars: Bars, scored: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     """`scored` with the `target` decided at the close of each row's bar, and that close; symbol by symbol."""
     sizing = sizing_of(thresholds)

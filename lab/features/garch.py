@@ -10,8 +10,8 @@ from lab.features.windows import exponential_sum, memory
 from lab.nouns import Bars, Numbers, Vector
 
 FEWEST_RETURNS = 250
-# A variance that never forgets has no look-back: at 0.995 a shock fades to 1e-12 in 5,513 bars.
-LARGEST_BETA = 0.995
+# A variance that never forgets has no look-back: at 0.99 a shock fades to 1e-12 in 2,750 bars.
+LARGEST_BETA = 0.99
 SMALLEST_BETA = 0.001
 
 

@@ -1,0 +1,119 @@
+"""Recorded bars, fed one at a time, give the pipeline's decisions, exactly."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lab import pipeline, store
+from lab.errors import BadBars, UsageError
+from lab.experiment import Experiment
+from lab.live import Live
+from lab.nouns import Bars, Decision, Piece, Run
+from lab.sources import synthetic
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+BARS = 84 * 60
+SETTINGS = {
+    "name": "replayed",
+    "data": {"source": "synthetic", "symbols": ["FLOW-1", "FLOW-2"], "interval": "1m"},
+    "features": [
+        "log_return(5)",
+        "realised_vol(60)",
+        "flow_imbalance(20)",
+        "kyle_lambda(30)",
+        "bollinger_position(20)",
+        "rsi(7)",
+        "macd_signal(4, 9, 3)",
+        "adx(5)",
+        "garch_shock",
+        "volatile_regime(40)",
+        "day_sin",
+    ],
+    "label": "forward_return(10)",
+    "folds": {"train": "60h", "test": "12h"},
+    "model": {"name": "linear"},
+    "policy": {"enter": 0.0002, "exit": 0.00005, "target_vol": 0.3, "vol_window": 30},
+    "costs": {"fee_bps": 1.0, "slippage_bps": 0.5},
+}
+
+
+def market(symbol: str, *, gaps: bool) -> Bars:
+    bars = synthetic.simulate(*synthetic.market_of(symbol), BARS)
+    halted = (pl.col("time") > START + timedelta(hours=62)) & (pl.col("time") <= START + timedelta(hours=63))
+    return Bars(bars.frame.filter(~halted), "1m") if gaps else bars
+
+
+def record(root: Path, model: dict[str, Any]) -> Run:
+    """A walk-forward over two markets, one of which was halted for an hour inside its first test."""
+    for symbol, gaps in (("FLOW-1", True), ("FLOW-2", False)):
+        store.commit(root / "data", "synthetic", Piece(symbol, "test", "0", market(symbol, gaps=gaps)))
+    plan = pipeline.plan(root, Experiment.model_validate({**SETTINGS, "model": model}), "walk-forward")
+    assert list(pipeline.learn(plan)) == list(range(len(plan.folds)))
+    return pipeline.conclude(plan, "a test")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    root = tmp_path_factory.mktemp("replay")
+    return root, record(root, {"name": "linear"})
+
+
+def fed(root: Path, run: Run, bars: pl.DataFrame) -> list[Decision]:
+    live = Live(run)
+    return [live.on_bar(row) for row in bars.iter_rows(named=True)]
+
+
+@pytest.mark.parametrize("model", [{"name": "boosted_trees", "trees": 30}, {"name": "linear"}])
+def test_one_bar_at_a_time_decides_what_the_pipeline_decided(model: dict[str, Any], tmp_path: Path) -> None:
+    root, run = tmp_path, record(tmp_path, model)
+    wanted = run.table("decisions").sort("time", "symbol")
+    bars = pipeline.bars_of(root, run).frame.sort("time", "symbol")
+    decided = [each for each in fed(root, run, bars) if each.time >= wanted["time"][0]]
+    assert len(decided) == wanted.height > 2_700
+    assert [(each.symbol, each.time) for each in decided] == list(wanted.select("symbol", "time").iter_rows())
+    assert [each.score for each in decided] == wanted["score"].to_list()
+    assert [each.target for each in decided] == wanted["target"].to_list()
+    assert wanted["target"].n_unique() > 10  # it traded, and was sized
+    assert wanted["score"].null_count() > 0  # the halt left some bars without a score
+
+
+def test_a_symbol_is_decided_alike_without_the_others(recorded: tuple[Path, Run]) -> None:
+    root, run = recorded
+    bars = pipeline.bars_of(root, run).of_symbol("FLOW-1").frame
+    wanted = run.table("decisions").filter(pl.col("symbol") == "FLOW-1")
+    decided = [each for each in fed(root, run, bars) if each.time >= wanted["time"].min()]
+    assert [each.target for each in decided] == wanted["target"].to_list()
+
+
+def test_a_bar_out_of_order_is_refused_and_changes_nothing(recorded: tuple[Path, Run]) -> None:
+    root, run = recorded
+    rows = list(pipeline.bars_of(root, run).of_symbol("FLOW-2").frame.head(5).iter_rows(named=True))
+    live = Live(run)
+    for row in rows[:4]:
+        live.on_bar(row)
+    with pytest.raises(BadBars, match="came after") as late:
+        live.on_bar(rows[2])
+    assert "FLOW-2: a bar of 2024-01-01 00:03" in late.value.problem
+    assert live.on_bar(rows[4]).time == rows[4]["time"]
+
+
+def test_a_symbol_nothing_was_learned_of_is_refused(recorded: tuple[Path, Run]) -> None:
+    root, run = recorded
+    row = next(pipeline.bars_of(root, run).frame.iter_rows(named=True))
+    with pytest.raises(UsageError, match="knows nothing of NOISE-9"):
+        Live(run).on_bar({**row, "symbol": "NOISE-9"})
+
+
+def test_a_final_model_decides_from_the_end_of_its_data_on(recorded: tuple[Path, Run]) -> None:
+    root, run = recorded
+    plan = pipeline.plan(root, pipeline.experiment_of(run), "final")
+    list(pipeline.learn(plan))
+    final = pipeline.conclude(plan, "a test")
+    bars = synthetic.simulate("FLOW", 2, BARS + 300).frame
+    decided = fed(root, final, bars)
+    last_seen = pipeline.bars_of(root, final).frame["time"].max()
+    assert {each.score is None for each in decided if each.time <= last_seen} == {True}
+    assert {each.score is None for each in decided if each.time > last_seen} == {False}
