@@ -59,7 +59,7 @@ def test_every_command_of_the_walkthrough_runs(archive: Archive, tmp_path: Path)
     assert "BTCUSDT 1m: +87,840 rows" in next(text for name, text in said.items() if "BTCUSDT" in name)
     assert "3 files" in said["lab data verify"] or "whole" in said["lab data verify"]
     page = folder / said["lab report last"].strip()
-    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert page.read_text().startswith("<!doctype html>")
     trained = said["lab train experiments/btcusdt.toml --walk-forward --workers 2"]
     by_vectorbt = said["lab backtest last --engine vectorbt"]
     assert net_return(trained) == net_return(by_vectorbt)
