@@ -36,20 +36,20 @@ def walk_forward(
     """
     if train <= timedelta(0) or test <= timedelta(0):
         raise UsageError(f"train is {train} and test is {test}", fix="give both a length above zero")
-    stamps: list[datetime] = times.to_list()
     folds: list[Fold] = []
+    rows = times.len()
     # The first test starts where a full training stretch, the label's horizon and the embargo have passed.
-    settled = _row_at_or_after(times, stamps[0] + train) + horizon if stamps else 0
-    start = _row_at_or_after(times, stamps[settled] + embargo) if settled < len(stamps) else len(stamps)
-    if start >= len(stamps):
-        raise _too_short(stamps, train=train, test=test, horizon=horizon, embargo=embargo)
-    while start < len(stamps):
-        end = _row_at_or_after(times, stamps[start] + test)
-        last = _row_at_or_after(times, stamps[start] - embargo) - horizon
+    settled = _row_at_or_after(times, times[0] + train) + horizon if rows else 0
+    start = _row_at_or_after(times, times[settled] + embargo) if settled < rows else rows
+    if start >= rows:
+        raise _too_short(times, train=train, test=test, horizon=horizon, embargo=embargo)
+    while start < rows:
+        end = _row_at_or_after(times, times[start] + test)
+        last = _row_at_or_after(times, times[start] - embargo) - horizon
         # Counted from the last bar to learn from: the next one may lie behind a gap as long as `train`.
-        first = 0 if expanding else _row_at_or_after(times, stamps[last - 1] + MICROSECOND - train)
-        stop = stamps[end] if end < len(stamps) else stamps[-1] + MICROSECOND
-        folds.append(Fold(len(folds), Span(stamps[first], stamps[last]), Span(stamps[start], stop)))
+        first = 0 if expanding else _row_at_or_after(times, times[last - 1] + MICROSECOND - train)
+        stop = times[end] if end < rows else times[-1] + MICROSECOND
+        folds.append(Fold(len(folds), Span(times[first], times[last]), Span(times[start], stop)))
         start = end
     return folds
 
@@ -69,9 +69,11 @@ def _row_at_or_after(times: pl.Series, moment: datetime) -> int:
 
 
 def _too_short(
-    stamps: list[datetime], *, train: timedelta, test: timedelta, horizon: int, embargo: timedelta
+    times: pl.Series, *, train: timedelta, test: timedelta, horizon: int, embargo: timedelta
 ) -> NotEnoughHistory:
-    have = f"{len(stamps)} bars from {stamps[0]:%Y-%m-%d %H:%M} to {stamps[-1]:%Y-%m-%d %H:%M}" if stamps else "no bars"
+    have = (
+        f"{times.len()} bars from {times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M}" if times.len() else "no bars"
+    )
     return NotEnoughHistory(
         f"there are {have}; one fold needs {written(train)} to train, {horizon} bars to settle, "
         f"{written(embargo)} of embargo and at least one bar to test",

@@ -62,6 +62,8 @@ def resolve(text: str) -> Label:
     parameters: dict[str, Any] = call.bind(definition.formula)
     if parameters["horizon"] < 1:
         raise UsageError(f"{text} has a horizon of {parameters['horizon']} bars", fix="give a horizon of 1 or more")
+    if parameters.get("vol_window", 2) < 2:
+        raise UsageError(f"{text} has a vol_window of {parameters['vol_window']}", fix="give a vol_window of 2 or more")
     name = f"{definition.name}_{settings_text(parameters)}"
     lookback = parameters.get("vol_window", 0) + 1
     return Label(
@@ -75,7 +77,8 @@ def settle(bars: Bars, label: Label) -> pl.DataFrame:
     `settled_at` is the close of the bar at which the answer was known.
     """
     keys = bars.frame.select("symbol", "time")
-    parts = [settle_stretch(bars.frame.slice(start, length), label) for start, length in bars.stretches()]
+    stretches = bars.stretches() or [(0, 0)]
+    parts = [settle_stretch(bars.frame.slice(start, length), label) for start, length in stretches]
     return keys.hstack(pl.concat(parts))
 
 

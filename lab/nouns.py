@@ -137,7 +137,7 @@ class Bars:
         starts = (pl.col("symbol") != pl.col("symbol").shift(1)) | (pl.col("time").diff() > self.largest_step)
         return self.frame.select(starts.fill_null(False).cum_sum().alias("segment")).to_series()
 
-    @property
+    @cached_property
     def age(self) -> pl.Series:
         """How many bars its unbroken stretch has had up to and including each row, from 1."""
         counted = self.segment.to_frame().select((pl.int_range(pl.len()) + 1).over("segment").alias(AGE))

@@ -25,6 +25,7 @@ class Definition:
     meaning: str
     formula: Callable[..., Any]
     build: Callable[[str, dict[str, Parameter]], Feature | FittedFeature]
+    least: int = 1
 
     @property
     def signature(self) -> str:
@@ -35,11 +36,12 @@ class Definition:
 FEATURES: Registry[Definition] = Registry("feature")
 
 
-def feature(lookback: Lookback) -> Callable[[Formula], Formula]:
+def feature(lookback: Lookback, least: int = 1) -> Callable[[Formula], Formula]:
     """Register a function of parameters → expression as a feature of the family its file is named after.
 
     `lookback`: how many bars, the current one included, the expression may see; a number, or a function of
-    (some of) the formula's parameters.
+    (some of) the formula's parameters. `least`: the smallest whole number that any parameter may be, e.g. 2 where
+    one value has no deviation.
     """
 
     def register(formula: Formula) -> Formula:
@@ -49,7 +51,7 @@ def feature(lookback: Lookback) -> Callable[[Formula], Formula]:
         def build(column: str, parameters: dict[str, Parameter]) -> Feature:
             return Feature(column, family, meaning, formula(**parameters), _lookback(lookback, parameters))
 
-        FEATURES.add(formula.__name__, Definition(formula.__name__, family, meaning, formula, build))
+        FEATURES.add(formula.__name__, Definition(formula.__name__, family, meaning, formula, build, least))
         return formula
 
     return register
@@ -88,6 +90,9 @@ def resolve(text: str) -> Feature | FittedFeature:
     call = Call.parse(text)
     definition = FEATURES[call.name]
     parameters = call.bind(definition.formula)
+    for key, value in parameters.items():
+        if type(value) is int and value < definition.least:
+            raise UsageError(f"{text}: {key} is {value}", fix=f"give {key} a value of {definition.least} or more")
     column = "_".join(filter(None, [definition.name, settings_text(parameters)]))
     return definition.build(column, parameters)
 
@@ -130,8 +135,9 @@ def compute(bars: Bars, features: Sequence[Feature]) -> pl.DataFrame:
     keys = bars.frame.select("symbol", "time")
     if not features:
         return keys
-    parts = [over_stretch(bars.frame.slice(start, length), features) for start, length in bars.stretches()]
-    return keys.hstack(pl.concat(parts)) if parts else keys
+    stretches = bars.stretches() or [(0, 0)]
+    parts = [over_stretch(bars.frame.slice(start, length), features) for start, length in stretches]
+    return keys.hstack(pl.concat(parts))
 
 
 def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:

@@ -49,7 +49,7 @@ def efficiency_ratio(window: int = 20) -> pl.Expr:
     return CLOSE.diff(window).abs() / rolling_sum(CLOSE.diff().abs(), window)
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def return_zscore(window: int = 60) -> pl.Expr:
     """Latest log return against the mean and deviation of the last `window`; null where nothing moved."""
     returns = log_change()

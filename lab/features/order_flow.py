@@ -48,19 +48,19 @@ def buy_bar_share(window: int = 20) -> pl.Expr:
     return rolling_mean((DELTA > 0).cast(pl.Float64), window)
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def flow_persistence(window: int = 60) -> pl.Expr:
     """Correlation of volume delta with that of the bar before, over `window` bars; null where it never changed."""
     return rolling_correlation(DELTA, DELTA.shift(1), window)
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def flow_return_correlation(window: int = 60) -> pl.Expr:
     """Correlation of volume delta with log returns over `window` bars; null where either never changed."""
     return rolling_correlation(DELTA, log_change(), window)
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def kyle_lambda(window: int = 60) -> pl.Expr:
     """Slope of close-to-close price change on volume delta over `window` bars, price per unit. Kyle (1985)."""
     return rolling_slope(DELTA, CLOSE.diff(), window)

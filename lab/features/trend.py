@@ -92,14 +92,14 @@ def adx(window: int = 14) -> pl.Expr:
     return mapped(lambda h, low, c, age: directional_index(h, low, c, window, age), HIGH, LOW, CLOSE)
 
 
-@feature(lookback=lambda window: window)
+@feature(lookback=lambda window: window, least=2)
 def bollinger_position(window: int = 20, width: float = 2.0) -> pl.Expr:
     """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
     deviation = rolling_deviation(CLOSE, window, ddof=0)
     return (CLOSE - rolling_mean(CLOSE, window) + width * deviation) / (2 * width * deviation)
 
 
-@feature(lookback=lambda window: window)
+@feature(lookback=lambda window: window, least=2)
 def bollinger_width(window: int = 20, width: float = 2.0) -> pl.Expr:
     """(upper - lower band) / simple average. Bollinger (2001)."""
     return 2 * width * rolling_deviation(CLOSE, window, ddof=0) / rolling_mean(CLOSE, window)

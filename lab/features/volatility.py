@@ -26,7 +26,7 @@ def true_range() -> pl.Expr:
     return pl.when(previous.is_not_null()).then(widest)
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def realised_vol(window: int = 20) -> pl.Expr:
     """Standard deviation (ddof 1) of the last `window` log returns."""
     return rolling_deviation(log_change(), window)
@@ -54,7 +54,7 @@ def rogers_satchell(window: int = 20) -> pl.Expr:
     return rolling_mean(ROGERS_SATCHELL, window).clip(lower_bound=0.0).sqrt()
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def yang_zhang(window: int = 20) -> pl.Expr:
     """sqrt(overnight variance + k open-to-close variance + (1 - k) Rogers-Satchell). Yang & Zhang (2000).
 
@@ -72,13 +72,13 @@ def atr(window: int = 14) -> pl.Expr:
     return wilder_mean(true_range(), window) / CLOSE
 
 
-@feature(lookback=lambda fast, slow: max(fast, slow) + 1)
+@feature(lookback=lambda fast, slow: max(fast, slow) + 1, least=2)
 def vol_ratio(fast: int = 10, slow: int = 60) -> pl.Expr:
     """ln(realised volatility of `fast` bars / of `slow` bars); null where either is 0."""
     return (rolling_deviation(log_change(), fast) / rolling_deviation(log_change(), slow)).log()
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def jump_share(window: int = 60) -> pl.Expr:
     """max(RV - BV, 0) / RV: the share of variance that came in jumps. Barndorff-Nielsen & Shephard (2004).
 
@@ -90,7 +90,7 @@ def jump_share(window: int = 60) -> pl.Expr:
     return ((realised - bipower) / realised).clip(lower_bound=0.0)
 
 
-@feature(lookback=lambda window, inner: window + inner)
+@feature(lookback=lambda window, inner: window + inner, least=2)
 def vol_of_vol(window: int = 60, inner: int = 10) -> pl.Expr:
     """Standard deviation over `window` bars of ln realised volatility of `inner` bars; null where that is 0."""
     return rolling_deviation(rolling_deviation(log_change(), inner).log(), window)

@@ -9,7 +9,7 @@ from lab.features.windows import rolling_correlation, rolling_deviation, rolling
 VOLUME = pl.col("volume")
 
 
-@feature(lookback=lambda window: window)
+@feature(lookback=lambda window: window, least=2)
 def volume_zscore(window: int = 60) -> pl.Expr:
     """Latest volume against the mean and deviation of the last `window`; null where volume never changed."""
     return (VOLUME - rolling_mean(VOLUME, window)) / rolling_deviation(VOLUME, window)
@@ -21,7 +21,7 @@ def volume_ratio(fast: int = 5, slow: int = 60) -> pl.Expr:
     return (rolling_mean(VOLUME, fast) / rolling_mean(VOLUME, slow)).log()
 
 
-@feature(lookback=lambda window: window + 1)
+@feature(lookback=lambda window: window + 1, least=2)
 def price_volume_correlation(window: int = 60) -> pl.Expr:
     """Correlation of log returns with volume over `window` bars; null where either never changed."""
     return rolling_correlation(log_change(), VOLUME, window)

@@ -50,7 +50,7 @@ def rolling_deviation(value: pl.Expr, window: int, ddof: int = 1) -> pl.Expr:
 
 def rolling_variance(value: pl.Expr, window: int, ddof: int = 1) -> pl.Expr:
     """Variance of the last `window` values; null where one of them is, and for no more values than `ddof`."""
-    return mapped(lambda x, age: windowed_moments(x, x, window)[2] / (window - ddof), value)
+    return mapped(lambda x, age: windowed_squares(x, window) / (window - ddof), value)
 
 
 def wilder_mean(value: pl.Expr, window: int) -> pl.Expr:
@@ -85,6 +85,8 @@ def wilder(x: Vector, window: int, age: int = 0) -> Vector:
 
 def exponential_mean(x: Vector, decay: float, length: int, age: int = 0) -> Vector:
     """Mean of the last `length` values with weights falling by `decay`; NaN where one is NaN."""
+    if length > x.size:
+        return np.full(x.size, np.nan)
     return decayed_sum(x, length, decay, age) / math.fsum(decay**k for k in range(length))
 
 
@@ -117,6 +119,8 @@ def decayed_sum(x: Vector, window: int, decay: float, age: int = 0) -> Vector:
     """
     n = x.size
     out = np.full(n, np.nan)
+    if window > n:
+        return out
     tail = np.zeros(window + 1)
     head = 0.0
     fading = 1.0
@@ -143,15 +147,32 @@ def decayed_sum(x: Vector, window: int, decay: float, age: int = 0) -> Vector:
 
 
 @compiled
-def windowed_moments(x: Vector, y: Vector, window: int) -> tuple[Vector, Vector, Vector]:
-    """Over the last `window` pairs: slope of y on x, correlation, and squared deviations of x from their mean, summed.
+def windowed_squares(x: Vector, window: int) -> Vector:
+    """Squared deviations of the last `window` values from their own mean, summed; 0 where they are equal."""
+    n = x.size
+    out = np.full(n, np.nan)
+    for t in range(window - 1, n):
+        mean = 0.0
+        for k in range(t - window + 1, t + 1):
+            mean += x[k]
+        mean /= window
+        squares = 0.0
+        for k in range(t - window + 1, t + 1):
+            squares += (x[k] - mean) * (x[k] - mean)
+        # Equal values leave deviations of rounding; a ratio to those would be noise.
+        out[t] = 0.0 if squares <= window * (ROUNDING * mean) ** 2 else squares
+    return out
+
+
+@compiled
+def windowed_moments(x: Vector, y: Vector, window: int) -> tuple[Vector, Vector]:
+    """Over the last `window` pairs: slope of y on x, and correlation; NaN where x, or either, is constant.
 
     Each window is centred on its own means, so nothing that was there before it leaves a trace.
     """
     n = x.size
     slope = np.full(n, np.nan)
     correlation = np.full(n, np.nan)
-    squares = np.full(n, np.nan)
     for t in range(window - 1, n):
         mean_x = 0.0
         mean_y = 0.0
@@ -169,14 +190,8 @@ def windowed_moments(x: Vector, y: Vector, window: int) -> tuple[Vector, Vector,
             xx += dx * dx
             yy += dy * dy
             xy += dx * dy
-        # Equal values leave deviations of rounding; a ratio to those would be noise.
-        if xx <= window * (ROUNDING * mean_x) ** 2:
-            xx = 0.0
-        if yy <= window * (ROUNDING * mean_y) ** 2:
-            yy = 0.0
-        squares[t] = xx
-        if xx > 0.0:
+        if xx > window * (ROUNDING * mean_x) ** 2:
             slope[t] = xy / xx
-            if yy > 0.0:
+            if yy > window * (ROUNDING * mean_y) ** 2:
                 correlation[t] = xy / math.sqrt(xx * yy)
-    return slope, correlation, squares
+    return slope, correlation

@@ -1,5 +1,6 @@
 """Gradient-boosted trees: LightGBM, with the same bits every time."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,7 @@ class BoostedTrees:
 
     def fit(self, x: Matrix, y: Vector, *, kind: str, seed: int, threads: int) -> FittedTrees:
         """Learn from rows of `x` (NaN is null); the same rows and seed give the same trees at any `threads`."""
-        import lightgbm  # 1.2 s to import
-
+        lightgbm = _lightgbm()
         is_return = kind == "return"
         parameters = {
             "objective": "regression" if is_return else "multiclass",
@@ -75,6 +75,15 @@ class BoostedTrees:
     @staticmethod
     def load(path: Path) -> FittedTrees:
         """Read a saved booster. A damaged file can crash the process: check its hash first."""
-        import lightgbm
+        return FittedTrees(_lightgbm().Booster(model_str=path.read_text(encoding="utf-8")))
 
-        return FittedTrees(lightgbm.Booster(model_str=path.read_text(encoding="utf-8")))
+
+def _lightgbm() -> Any:
+    """The library, 1.2 s to import, told before it loads that a thread without work gives up its core.
+
+    By default its threads spin while they wait: on cores that others use too, a fit takes up to a hundred times longer.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import lightgbm
+
+    return lightgbm

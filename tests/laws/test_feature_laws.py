@@ -1,0 +1,468 @@
+"""What every registered feature must obey: it sees its last `lookback` bars, nothing ahead, nothing elsewhere."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lab.errors import LookAhead, UsageError
+from lab.experiment import load_features
+from lab.features import FEATURES, compute, compute_fitted, fit, over_stretch, plain, resolve, resolve_all
+from lab.features.certificate import certify
+from lab.features.garch import LARGEST_BETA
+from lab.nouns import PRICES, Bars, Feature, FittedFeature, Numbers, Span
+from tests.conftest import bars_of, rows_of, two_state_moves
+
+REGISTERED = frozenset(FEATURES)
+
+# Features whose averages remember far more bars than their window: short ones, so that small markets have many rows.
+SHORT = {
+    "rsi": "rsi(2)",
+    "ema_distance": "ema_distance(3)",
+    "macd": "macd(2, 3)",
+    "macd_signal": "macd_signal(2, 3, 2)",
+    "macd_histogram": "macd_histogram(2, 3, 2)",
+    "plus_di": "plus_di(2)",
+    "minus_di": "minus_di(2)",
+    "adx": "adx(2)",
+    "atr": "atr(2)",
+    "volatile_regime": "volatile_regime(40)",
+}
+
+# How a feature grows with prices and with volumes; every other one has no unit at all.
+UNITS = {"cvd": (0, 1), "kyle_lambda": (1, -1), "amihud": (-1, -1)}
+
+
+@pytest.fixture(scope="module")
+def everything(ordinary: Bars) -> dict[str, Feature]:
+    """Every registered feature by the name it is registered under; the fitted ones fitted on the ordinary market."""
+    found = {name: resolve(SHORT.get(name, name)) for name in sorted(REGISTERED)}
+    fits = fit(ordinary, [each for each in found.values() if isinstance(each, FittedFeature)])
+    return {
+        name: each if isinstance(each, Feature) else each.freeze(fits[each.name]["PLAIN"])
+        for name, each in found.items()
+    }
+
+
+def by_lookback(features: Sequence[Feature]) -> list[tuple[int, list[Feature]]]:
+    """Features that look equally far back, together, so that one slice serves them all."""
+    groups: dict[int, list[Feature]] = defaultdict(list)
+    for each in features:
+        groups[each.lookback].append(each)
+    return sorted(groups.items())
+
+
+def slices(bars: Bars, lookback: int) -> Iterator[tuple[int, int, pl.DataFrame]]:
+    """Every row with `lookback` bars of its stretch: its number, the age of the first of them, and them alone."""
+    ages = bars.age.to_list()
+    for row, age in enumerate(ages):
+        if age >= lookback:
+            yield row, age - lookback + 1, bars.frame.slice(row + 1 - lookback, lookback)
+
+
+def same_number(a: float | None, b: float | None) -> bool:
+    """The same null, or the same number but for the rounding of a sum that was cut elsewhere."""
+    if a is None or b is None:
+        return a is b
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def differences(bars: Bars, features: Sequence[Feature]) -> tuple[Counter[str], list[tuple[Any, ...]]]:
+    """How many rows of each feature were recomputed from their look-back alone, and those that came out different."""
+    whole = compute(bars, features)
+    compared: Counter[str] = Counter()
+    wrong = []
+    for lookback, group in by_lookback(features):
+        names = [each.name for each in group]
+        values = whole.select(names).rows()
+        for row, _, last_bars in slices(bars, lookback):
+            alone = compute(Bars(last_bars, bars.interval, bars.calendar), group).select(names).row(-1)
+            compared.update(names)
+            wrong += [
+                (name, row, then, now)
+                for name, then, now in zip(names, values[row], alone, strict=True)
+                if not same_number(then, now)
+            ]
+    return compared, wrong
+
+
+def test_every_registered_feature_stands_before_the_laws(everything: dict[str, Feature]) -> None:
+    assert set(everything) == REGISTERED
+    assert len({each.name for each in everything.values()}) == len(REGISTERED)
+    assert set(SHORT) < REGISTERED
+    assert set(UNITS) < REGISTERED
+
+
+def test_any_row_of_a_hostile_market_can_be_recomputed_from_its_lookback_alone(
+    everything: dict[str, Feature], hostile: Bars
+) -> None:
+    features = list(everything.values())
+    ages = hostile.age
+    compared, wrong = differences(hostile, features)
+    assert compared == {each.name: int((ages >= each.lookback).sum()) for each in features}
+    assert min(compared.values()) >= 60
+    assert wrong == []
+
+
+def test_features_with_a_long_memory_can_be_recomputed_at_their_usual_settings_too(long_hostile: Bars) -> None:
+    features = resolve_all(list(SHORT))[0]
+    assert len(features) == len(SHORT) - 1
+    compared, wrong = differences(long_hostile, features)
+    assert compared == {each.name: long_hostile.frame.height - each.lookback + 1 for each in features}
+    assert min(compared.values()) >= 30
+    assert wrong == []
+
+
+def frozen(text: str, numbers: Numbers) -> Feature:
+    """A fitted feature with numbers that no market had to be found for."""
+    each = resolve(text)
+    assert isinstance(each, FittedFeature)
+    return each.freeze(numbers)
+
+
+def test_the_longest_memory_that_fitting_garch_allows_holds_too() -> None:
+    numbers = {"mu": 0.01, "omega": 0.01, "alpha": 0.004, "beta": LARGEST_BETA, "scale": 2e-3}
+    features = [frozen("garch_vol", numbers), frozen("garch_shock", numbers)]
+    longest = max(each.lookback for each in features)
+    assert longest > 2000
+    moves = two_state_moves(longest + 40, 0.01, (1e-3, 4e-3), seed=5)
+    compared, wrong = differences(bars_of(rows_of("LONG", moves)), features)
+    assert compared == {"garch_vol": 42, "garch_shock": 41}
+    assert wrong == []
+
+
+def test_a_filter_whose_regimes_hardly_end_gives_the_same_bits_to_a_slice_that_knows_its_age() -> None:
+    """Left once in 1,000 bars is where the fit stops: such a filter never forgets its start, so that must be fixed."""
+    states = {"calm_mean": 0.0, "calm_sd": 0.8, "leave_calm": 0.001}
+    states |= {"volatile_mean": 0.0, "volatile_sd": 1.2, "leave_volatile": 0.001, "scale": 2e-3}
+    feature = frozen("volatile_regime", states)
+    assert feature.lookback == 501
+    bars = bars_of(rows_of("LONG", two_state_moves(1300, 0.01, (1.6e-3, 2.4e-3), 5)))
+    values = compute(bars, [feature])[feature.name].to_list()
+    alone = {row: over_stretch(rows, [feature], age).item(-1, 0) for row, age, rows in slices(bars, 501)}
+    assert list(alone) == list(range(500, 1300))
+    assert alone == dict(enumerate(values[500:], start=500))
+    assert len(set(alone.values())) == 800
+
+
+def test_a_slice_that_knows_its_age_gives_the_same_bits(everything: dict[str, Feature], hostile: Bars) -> None:
+    """What live trading computes is what the backtest saw, not merely close to it."""
+    bars = Bars(hostile.frame.filter(pl.col("symbol").is_in(["DUST", "SLEEPY"])), "1m")
+    features = list(everything.values())
+    whole = compute(bars, features)
+    wrong = []
+    compared = 0
+    for lookback, group in by_lookback(features):
+        names = [each.name for each in group]
+        values = whole.select(names).rows()
+        for row, age, last_bars in slices(bars, lookback):
+            compared += 1
+            if over_stretch(last_bars, group, age).row(-1) != values[row]:
+                wrong.append((row, age, names))
+    assert compared > 1000
+    assert wrong == []
+
+
+def test_before_its_lookback_a_feature_is_null_and_afterwards_it_is_a_finite_number(
+    everything: dict[str, Feature], ordinary: Bars
+) -> None:
+    features = [*everything.values(), *resolve_all(list(SHORT))[0]]
+    values = compute(ordinary, features)
+    rows = ordinary.frame.height
+    assert values.columns == ["symbol", "time", *(each.name for each in features)]
+    assert values.height == rows
+    nulls = {each.name: values[each.name].head(each.lookback - 1).null_count() for each in features}
+    assert nulls == {each.name: each.lookback - 1 for each in features}
+    finite = {each.name: int(values[each.name].is_finite().sum()) for each in features}
+    assert finite == {each.name: rows - each.lookback + 1 for each in features}
+
+
+def test_on_a_hostile_market_a_feature_is_finite_or_null_and_never_nan(
+    everything: dict[str, Feature], hostile: Bars
+) -> None:
+    values = compute(hostile, list(everything.values())).drop("symbol", "time")
+    known = {name: values[name].drop_nulls() for name in values.columns}
+    assert len(known) == len(REGISTERED)
+    assert {name: int((~column.is_finite()).sum()) for name, column in known.items()} == dict.fromkeys(known, 0)
+    assert [name for name, column in known.items() if column.len() < 30] == []
+
+
+def poisoned(bars: Bars, row: int, how: str) -> Bars:
+    """`bars` with every row after `row` changed; those up to it as they were."""
+    past, future = bars.frame.head(row + 1), bars.frame.slice(row + 1)
+    shuffled = future.select(pl.col(pl.Float64)).sample(fraction=1, shuffle=True, seed=row)
+    changed = {
+        "times a million": future.with_columns(pl.col(pl.Float64) * 1e6),
+        "shuffled": future.with_columns(shuffled),
+        "shuffled times a million": future.with_columns(shuffled * 1e6),
+        "another symbol": future.with_columns(symbol=pl.lit("ZZZ")),
+        "a minute later": future.with_columns(pl.col("time") + pl.duration(minutes=1)),
+        "absent": future.clear(),
+    }
+    return Bars.of(pl.concat([past, changed[how]]), bars.interval, bars.calendar)
+
+
+def changed_past(bars: Bars, row: int, how: str, features: Sequence[Feature], honest: pl.DataFrame) -> list[str]:
+    """Features of which a value at or before `row` changes, by as much as a bit, with the bars after it."""
+    values = compute(poisoned(bars, row, how), features).head(row + 1)
+    return [each.name for each in features if not values[each.name].equals(honest[each.name].head(row + 1))]
+
+
+@pytest.mark.parametrize("how", ["shuffled times a million", "another symbol"])
+def test_no_bar_after_t_changes_anything_at_or_before_t_for_every_t(everything: dict[str, Feature], how: str) -> None:
+    features = list(everything.values())
+    bars = bars_of(rows_of("SMALL", two_state_moves(110, 0.2, (1e-3, 6e-3), seed=3)))
+    assert max(each.lookback for each in features) <= 81
+    honest = compute(bars, features)
+    changed = {row: changed_past(bars, row, how, features, honest) for row in range(bars.frame.height - 1)}
+    assert changed == {row: [] for row in range(109)}
+
+
+@pytest.mark.parametrize("how", ["times a million", "shuffled", "another symbol", "a minute later", "absent"])
+def test_no_bar_after_t_changes_the_past_of_a_bigger_market(how: str, long_hostile: Bars) -> None:
+    features = resolve_all(sorted(REGISTERED))[0]
+    assert len(features) == len(REGISTERED) - 3
+    honest = compute(long_hostile, features)
+    rows = [0, 59, 373, 504, 745, 746, 770, 778]
+    assert {row: changed_past(long_hostile, row, how, features, honest) for row in rows} == {row: [] for row in rows}
+
+
+def test_every_unbroken_stretch_is_computed_as_if_it_were_alone(everything: dict[str, Feature], hostile: Bars) -> None:
+    features = list(everything.values())
+    assert sorted(length for _, length in hostile.stretches()) == [1, 2, 2, 3, 22, 70, 100, 100, 100]
+    apart = [compute(Bars(hostile.frame.slice(at, rows), "1m"), features) for at, rows in hostile.stretches()]
+    assert pl.concat(apart).equals(compute(hostile, features))
+
+
+def test_a_weekend_is_no_gap_where_bars_are_due_on_weekdays(everything: dict[str, Feature]) -> None:
+    """The same daily bars: unbroken over the weekends of a stock, seven bits and pieces round the clock."""
+    steps = [3 if day % 5 == 0 else 1 for day in range(200)]
+    steps[150] = 21
+    frame = rows_of("STOCK", two_state_moves(200, 0.2, (1e-3, 6e-3), seed=3), steps=steps, interval="1d")
+    stock = Bars.of(frame, "1d", "weekdays")
+    assert stock.stretches() == [(0, 150), (150, 50)]
+    features = list(everything.values())
+    apart = [compute(Bars(stock.frame.slice(*at), "1d", "weekdays"), features) for at in stock.stretches()]
+    assert pl.concat(apart).equals(compute(stock, features))
+    assert compute(stock, features)["realised_vol_20"].null_count() == 2 * 20
+    assert compute(Bars.of(frame, "1d"), features)["realised_vol_20"].null_count() == 200
+
+
+def test_a_market_is_computed_the_same_in_whatever_company(everything: dict[str, Feature], hostile: Bars) -> None:
+    features = list(everything.values())
+    together = compute(hostile, features)
+    assert hostile.symbols == ["DUST", "GIANT", "SLEEPY", "UNKNOWN"]
+    for symbol in hostile.symbols:
+        assert compute(hostile.of_symbol(symbol), features).equals(together.filter(pl.col("symbol") == symbol))
+
+
+def scaled(bars: Bars, prices: float, volumes: float) -> Bars:
+    """The same market in other units, e.g. of cents and of thousands."""
+    factors = dict.fromkeys(PRICES, prices) | dict.fromkeys(("volume", "buy_volume"), volumes)
+    factors["quote_volume"] = prices * volumes
+    return Bars(bars.frame.with_columns(pl.col(name) * factor for name, factor in factors.items()), "1m")
+
+
+@pytest.mark.parametrize(("prices", "volumes"), [(10, 0), (-7, 0), (0, 9), (0, -12), (6, -5)])
+def test_other_units_of_price_and_volume_change_only_the_features_that_have_units(
+    everything: dict[str, Feature], hostile: Bars, prices: int, volumes: int
+) -> None:
+    """By powers of two, which are exact: not a bit may change."""
+    features = list(everything.values())
+    grown = compute(scaled(hostile, 2.0**prices, 2.0**volumes), features)
+    powers = {name: UNITS.get(name, (0, 0)) for name in everything}
+    expected = compute(hostile, features).with_columns(
+        pl.col(each.name) * 2.0 ** (prices * powers[name][0] + volumes * powers[name][1])
+        for name, each in everything.items()
+    )
+    assert [name for name in expected.columns if not grown[name].equals(expected[name])] == []
+
+
+def test_fitted_numbers_do_not_depend_on_the_unit_of_price(ordinary: Bars) -> None:
+    fitted = [each for each in map(resolve, sorted(REGISTERED)) if isinstance(each, FittedFeature)]
+    assert [each.name for each in fitted] == ["garch_shock", "garch_vol", "volatile_regime_250"]
+    assert fit(ordinary, fitted) == fit(scaled(ordinary, 2.0**9, 1.0), fitted)
+
+
+def test_fitting_reads_training_bars_and_no_others(ordinary: Bars, hostile: Bars) -> None:
+    """Two symbols, one cut: what comes after it, and the other symbol, change no number."""
+    fitted = [each for each in map(resolve, sorted(REGISTERED)) if isinstance(each, FittedFeature)]
+    cut = ordinary.frame["time"][1000]
+    train = Span(ordinary.frame["time"][0], cut)
+    alone = fit(ordinary.within(train), fitted)
+    wild = poisoned(ordinary, 999, "shuffled").frame
+    other = rows_of("OTHER", two_state_moves(1500, 0.3, (2e-3, 9e-3), seed=11))
+    together = fit(Bars.of(pl.concat([wild, other]), "1m").within(train), fitted)
+    assert {name: numbers["PLAIN"] for name, numbers in together.items()} == {
+        name: numbers["PLAIN"] for name, numbers in alone.items()
+    }
+    assert together["garch_vol"]["OTHER"] != together["garch_vol"]["PLAIN"]
+
+
+def test_every_symbol_is_filtered_with_its_own_numbers(ordinary: Bars) -> None:
+    fitted = [each for each in map(resolve, sorted(REGISTERED)) if isinstance(each, FittedFeature)]
+    other = rows_of("OTHER", two_state_moves(1500, 0.3, (2e-3, 9e-3), seed=11))
+    both = Bars.of(pl.concat([ordinary.frame, other]), "1m")
+    fits = fit(both, fitted)
+    values = compute_fitted(both, fitted, fits)
+    assert values.select("symbol", "time").equals(both.frame.select("symbol", "time"))
+    for symbol in ("OTHER", "PLAIN"):
+        own = compute(both.of_symbol(symbol), [each.freeze(fits[each.name][symbol]) for each in fitted])
+        assert values.filter(pl.col("symbol") == symbol).equals(own)
+
+
+# ---- the certificate that a person's own features must earn --------------------------------------------------------
+
+C, V = pl.col("close"), pl.col("volume")
+RETURN = (C / C.shift(1)).log()
+ON_THE_HALF_HOUR = pl.col("time").dt.minute() == 30
+NEW_DAY = pl.col("time").dt.date() != pl.col("time").dt.date().shift(1)
+
+FUTURE = {
+    "tomorrow": (C.shift(-1) / C - 1, 2),
+    "tomorrow_now_and_then": (pl.when(ON_THE_HALF_HOUR).then(C.shift(-1) / C).otherwise(C / C.shift(1)), 2),
+    "tomorrow_after_a_fall": (pl.when(RETURN < -4e-3).then(C.shift(-3)).otherwise(C) / C, 2),
+    "eve_of_a_new_day": (NEW_DAY.shift(-1).fill_null(False).cast(pl.Float64), 2),
+    "centred_mean": (C.rolling_mean(5, center=True) / C, 5),
+    "whole_sample_zscore": ((C - C.mean()) / C.std(), 20),
+    "backward_fill": (pl.when(V > 30).then(C).backward_fill() / C, 20),
+    "interpolated": (pl.when(V > 30).then(C).interpolate() / C, 20),
+    "whole_sample_rank": (C.rank() / pl.len(), 20),
+    "whole_sample_quantile": ((C.quantile(0.9) < C).cast(pl.Float64), 20),
+    "highest_still_to_come": (C.reverse().cum_max().reverse() / C, 20),
+    "reversed_rolling_mean": (C.reverse().rolling_mean(5).reverse() / C, 5),
+    "bars_that_are_left": (pl.len() - pl.int_range(pl.len()), 1),
+    "high_of_the_day": (pl.col("high").max().over(pl.col("time").dt.date()) / C, 1440),
+    "last_close": (C / C.last(), 1),
+}
+
+TOO_FAR_BACK = {
+    "running_total": (RETURN.cum_sum(), 20),
+    "since_the_start": (C / C.first(), 20),
+    "one_bar_short": (RETURN.rolling_std(20), 20),
+    "lag_one_short": (C / C.shift(5), 5),
+    "short_memory_of_a_long_average": (C.ewm_mean(span=50, adjust=False) / C, 50),
+    "forward_fill_without_end": (pl.when(V > 60).then(C).forward_fill() / C, 20),
+    "age_as_a_value": (pl.col("age").cast(pl.Float64), 20),
+    "highest_ever": (pl.col("high").cum_max() / C, 20),
+}
+
+HONEST = {
+    "yesterday": (C / C.shift(1) - 1, 2),
+    "yesterday_now_and_then": (pl.when(ON_THE_HALF_HOUR).then(C.shift(1) / C).otherwise(1.0), 2),
+    "after_a_fall": (pl.when(RETURN < -4e-3).then(C.shift(3)).otherwise(C) / C, 4),
+    "first_of_a_new_day": (NEW_DAY.fill_null(False).cast(pl.Float64), 2),
+    "trailing_median": (C.rolling_median(20) / C, 20),
+    "forward_fill_for_a_while": (pl.when(V > 60).then(C).forward_fill(limit=19) / C, 20),
+    "twice_reversed": (C.reverse().shift(-1).reverse() / C, 2),
+    "as_far_as_it_says": (RETURN.rolling_max(20), 21),
+    "long_memory_of_a_short_average": (C.ewm_mean(span=3, adjust=False) / C, 60),
+    "high_of_the_day_so_far": (pl.col("high").cum_max().over(pl.col("time").dt.date()) / C, 1440),
+}
+
+
+def made(name: str, expression: pl.Expr, lookback: int) -> Feature:
+    return Feature(name, "mine", "A feature of a person's own.", expression, lookback)
+
+
+@pytest.mark.parametrize("name", FUTURE)
+def test_a_feature_that_reads_the_future_is_refused_by_name_and_the_bar_it_read_is_named(name: str) -> None:
+    expected = rf"^feature {name} reads the future: on the \w+ market its value at bar (\d+) changes with bar (\d+)$"
+    with pytest.raises(LookAhead, match=expected) as refusal:
+        certify([made(name, *FUTURE[name])])
+    row, bar = (int(word) for word in refusal.value.problem.split() if word.isdigit())
+    assert bar > row
+    if "tomorrow" in name:
+        assert bar - row == (3 if name == "tomorrow_after_a_fall" else 1)
+    assert name in refusal.value.fix
+
+
+@pytest.mark.parametrize("name", TOO_FAR_BACK)
+def test_a_feature_that_looks_further_back_than_it_says_is_refused_by_name(name: str) -> None:
+    lookback = TOO_FAR_BACK[name][1]
+    expected = (
+        rf"^feature {name} declares a look-back of {lookback} bars, but on the \w+ market its value at bar \d+ needs"
+    )
+    with pytest.raises(LookAhead, match=expected) as refusal:
+        certify([made(name, *TOO_FAR_BACK[name])])
+    row, oldest = (int(word) for word in refusal.value.problem.split()[-6:] if word.isdigit())
+    assert oldest == row + 1 - lookback
+    assert refusal.value.fix == f"declare the look-back that {name} has, or bound what it remembers"
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_feature_that_looks_like_a_leak_passes(name: str) -> None:
+    certify([made(name, *HONEST[name])])
+
+
+def test_one_leak_among_honest_features_is_the_one_that_is_named() -> None:
+    honest = [made(name, *HONEST[name]) for name in ("yesterday", "trailing_median")]
+    with pytest.raises(LookAhead, match=r"^feature last_close reads the future"):
+        certify([*honest, made("last_close", *FUTURE["last_close"])])
+
+
+def test_the_houses_own_features_earn_the_certificate_that_it_asks_of_others(everything: dict[str, Feature]) -> None:
+    certify([everything[name] for name in ("realised_vol", "rsi", "garch_vol")])
+
+
+FILE = '''
+import polars as pl
+from lab.features import feature
+
+
+@feature(lookback=2)
+def my_change() -> pl.Expr:
+    """Simple return."""
+    return pl.col("close") / pl.col("close").shift({shift}) - 1
+'''
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAPersonsOwnFile:
+    def test_an_honest_feature_can_be_used_by_its_name(self, tmp_path: Any, ordinary: Bars) -> None:
+        path = tmp_path / "mine.py"
+        path.write_text(FILE.format(shift=1))
+        load_features(path)
+        load_features(path)  # a second experiment of the same process names the same file
+        assert set(FEATURES) - REGISTERED == {"my_change"}
+        values = compute(ordinary, [plain("my_change")])["my_change"]
+        closes = ordinary.frame["close"].to_list()
+        assert values.to_list() == [None, *(b / a - 1 for a, b in pairwise(closes))]
+
+    def test_a_leak_is_refused_when_the_file_is_read(self, tmp_path: Any) -> None:
+        path = tmp_path / "mine.py"
+        path.write_text(FILE.format(shift=-1))
+        with pytest.raises(LookAhead, match=r"^feature my_change reads the future: on the plain market") as refusal:
+            load_features(path)
+        assert refusal.value.fix == "build my_change from this bar and earlier ones only (shift by 0 or more)"
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("def broken(:", "does not run: SyntaxError: "),
+            ("1 / 0", "does not run: ZeroDivisionError: division by zero"),
+            ("import no_such_module", "does not run: ModuleNotFoundError: No module named 'no_such_module'"),
+            (
+                FILE.format(shift=1).replace("my_change", "rsi"),
+                "does not run: ValueError: two features are named 'rsi'",
+            ),
+        ],
+    )
+    def test_a_file_that_does_not_run_is_a_usage_error(self, tmp_path: Any, text: str, problem: str) -> None:
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        with pytest.raises(UsageError) as refusal:
+            load_features(path)
+        assert refusal.value.problem.startswith(f"feature_file {path} {problem}")
+        assert set(FEATURES) == REGISTERED
+
+    @pytest.mark.parametrize("name", ["absent.py", "mine.txt", "."])
+    def test_what_is_no_python_file_is_a_usage_error(self, tmp_path: Any, name: str) -> None:
+        (tmp_path / "mine.txt").write_text("x = 1")
+        with pytest.raises(UsageError) as refusal:
+            load_features(tmp_path / name)
+        assert refusal.value.problem == f"feature_file {tmp_path / name} is not a Python file"

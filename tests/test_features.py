@@ -1,0 +1,445 @@
+"""Windows against slow loops, what a person may write to name a feature, and what features do at the edges."""
+
+import inspect
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.errors import MissingColumns, UnknownName, UsageError
+from lab.features import FEATURES, compute, compute_fitted, fit, plain, resolve, resolve_all
+from lab.features.windows import (
+    NEGLIGIBLE,
+    decayed_sum,
+    exponential_mean,
+    memory,
+    span_memory,
+    wilder,
+    wilder_memory,
+    windowed_moments,
+    windowed_squares,
+    windowed_squares,
+)
+from lab.nouns import Bars, Feature, FittedFeature
+from tests.conftest import bars_of, rows_of, two_state_moves
+
+# ---- windows -------------------------------------------------------------------------------------------------------
+
+numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
+coarse = st.integers(-(10**9), 10**9).map(lambda thousandths: thousandths / 1000)
+columns = st.lists(st.one_of(numbers, st.just(math.nan)), max_size=40)
+windows = st.integers(1, 45)
+decays = st.one_of(st.just(1.0), st.floats(0.01, 1.0))
+
+
+def slow_decayed_sum(values: list[float], window: int, decay: float) -> list[float]:
+    """Every window added up on its own, as exactly as floats allow; NaN where one is missing."""
+    found = []
+    for t in range(len(values)):
+        last = values[max(t + 1 - window, 0) : t + 1]
+        whole = len(last) == window and not any(math.isnan(each) for each in last)
+        found.append(math.fsum(x * decay**k for k, x in enumerate(reversed(last))) if whole else math.nan)
+    return found
+
+
+def magnitude(values: list[float]) -> float:
+    """Sum of absolute values, to which the rounding of any sum of them is in proportion."""
+    return math.fsum(abs(each) for each in values if not math.isnan(each))
+
+
+@given(columns, windows, decays, st.integers(0, 100))
+def test_a_decayed_sum_is_every_window_added_up_on_its_own(
+    values: list[float], window: int, decay: float, age: int
+) -> None:
+    found = decayed_sum(np.array(values, dtype=np.float64), window, decay, age)
+    assert found.size == len(values)
+    np.testing.assert_allclose(
+        found, slow_decayed_sum(values, window, decay), rtol=0, atol=1e-14 * len(values) * magnitude(values)
+    )
+
+
+@given(st.lists(st.integers(-1000, 1000), max_size=60), windows, st.integers(0, 100))
+def test_a_plain_sum_of_whole_numbers_is_exact(values: list[int], window: int, age: int) -> None:
+    found = decayed_sum(np.array(values, dtype=np.float64), window, 1.0, age)
+    assert found[window - 1 :].tolist() == [
+        float(sum(values[t + 1 - window : t + 1])) for t in range(window - 1, len(values))
+    ]
+    assert np.isnan(found[: window - 1]).all()
+
+
+@given(st.integers(0, 2**32), st.integers(2, 25), decays, st.integers(1, 30), st.integers(1, 40))
+def test_a_slice_that_knows_its_age_sums_to_the_same_bits(
+    seed: int, window: int, decay: float, age: int, cut: int
+) -> None:
+    """Wherever the past is cut off, as long as the window is whole."""
+    values = np.random.default_rng(seed).normal(size=80)
+    whole = decayed_sum(values, window, decay, age)
+    alone = decayed_sum(values[cut:], window, decay, age + cut)
+    assert alone[window - 1 :].tolist() == whole[cut + window - 1 :].tolist()
+    assert alone.size - window + 1 >= 16
+
+
+@pytest.mark.parametrize("age", range(7))
+@pytest.mark.parametrize("window", [1, 2, 7, 20])
+def test_after_a_huge_jump_a_flat_window_sums_to_exactly_nothing(window: int, age: int) -> None:
+    """Where sums are updated by adding and taking away, the jump leaves a residue for ever."""
+    values = np.concatenate([np.full(30, 0.1), [1e16, -3e15], np.zeros(60)])
+    found = decayed_sum(values, window, 1.0, age)
+    assert found[32 + window - 1 :].tolist() == [0.0] * (60 - window + 1)
+    averaged = exponential_mean(values, 0.9, window, age)
+    assert averaged[32 + window - 1 :].tolist() == [0.0] * (60 - window + 1)
+
+
+@given(st.lists(st.tuples(coarse, coarse), max_size=30), st.integers(2, 12))
+def test_moments_are_those_of_every_window_on_its_own(pairs: list[tuple[float, float]], window: int) -> None:
+    x, y = (np.array([pair[k] for pair in pairs], dtype=np.float64) for k in (0, 1))
+    slope, correlation = windowed_moments(x, y, window)
+    squares = windowed_squares(x, window)
+    assert slope.size == correlation.size == squares.size == len(pairs)
+    assert np.isnan([*slope[: window - 1], *correlation[: window - 1], *squares[: window - 1]]).all()
+    for t in range(window - 1, len(pairs)):
+        last_x, last_y = (values[t + 1 - window : t + 1].tolist() for values in (x, y))
+        spread = [statistics.pstdev(values) for values in (last_x, last_y)]
+        largest = [max(map(abs, values)) for values in (last_x, last_y)]
+        if spread[0] == 0.0:
+            assert (squares[t], math.isnan(slope[t]), math.isnan(correlation[t])) == (0.0, True, True)
+        elif spread[0] > 1e-6 * largest[0]:
+            assert squares[t] == pytest.approx(window * spread[0] ** 2, rel=1e-8)
+            expected = statistics.linear_regression(last_x, last_y).slope
+            assert slope[t] == pytest.approx(expected, rel=1e-6, abs=1e-8 * (1 + largest[1]) / spread[0])
+            if spread[1] > 1e-6 * largest[1]:
+                assert correlation[t] == pytest.approx(statistics.correlation(last_x, last_y), abs=1e-8)
+
+
+@pytest.mark.parametrize("level", [0.1, 1e-8, 1e8, 12345.678])
+def test_equal_values_have_no_deviation_and_no_correlation_whatever_their_size(level: float) -> None:
+    """A mean of equal numbers is off by a rounding, and a ratio to that rounding would be noise."""
+    flat, moving = np.full(50, level), np.arange(50.0)
+    slope, correlation = windowed_moments(flat, moving, 7)
+    squares = windowed_squares(flat, 7)
+    assert squares[6:].tolist() == [0.0] * 44
+    assert np.isnan(slope).all()
+    assert np.isnan(correlation).all()
+    slope, correlation = windowed_moments(moving, flat, 7)
+    assert np.isnan(correlation).all()
+    assert np.abs(slope[6:]).max() <= 1e-15 * level
+
+
+@given(st.floats(0.001, 0.999))
+def test_a_memory_ends_where_what_is_cut_off_weighs_nothing(decay: float) -> None:
+    """Of weights 1, decay, decay², … the share beyond the memory is decay to its length; one value fewer is too few."""
+    length = memory(decay)
+    assert decay**length <= NEGLIGIBLE * (1 + 1e-9)
+    assert length == 1 or decay ** (length - 1) > NEGLIGIBLE * (1 - 1e-9)
+
+
+def test_memories_of_the_usual_windows() -> None:
+    """ln 1e-12 / ln(13/14) = 372.86, ln 1e-12 / ln(25/27) = 359.03."""
+    assert (wilder_memory(14), span_memory(26)) == (373, 360)
+    assert (wilder_memory(1), span_memory(1)) == (1, 1)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(1.0, 2.0), min_size=260, max_size=260), st.integers(1, 8))
+def test_wilders_average_is_his_recursion_once_the_start_is_forgotten(values: list[float], window: int) -> None:
+    found = wilder(np.array(values), window)
+    average = values[0]
+    for value in values[1:]:
+        average += (value - average) / window
+    assert found[-1] == pytest.approx(average, rel=1e-11)
+    assert int(np.isnan(found).sum()) == wilder_memory(window) - 1
+
+
+@given(st.floats(-1e9, 1e9), st.floats(0.05, 0.99), st.integers(1, 30))
+def test_the_mean_of_equal_values_is_that_value(value: float, decay: float, length: int) -> None:
+    found = exponential_mean(np.full(40, value), decay, length)
+    assert found[length - 1 :].tolist() == pytest.approx([value] * (41 - length), rel=1e-14)
+
+
+# ---- naming --------------------------------------------------------------------------------------------------------
+
+
+def test_a_feature_is_named_by_what_a_person_writes() -> None:
+    """Wilder's average over 20 remembers ln 1e-12 / ln(19/20) = 538.7 changes; a change takes two bars."""
+    written = {
+        "rsi": ("rsi_14", 374),
+        "rsi(20)": ("rsi_20", 540),
+        "rsi(window=20)": ("rsi_20", 540),
+        " rsi( 20 ) ": ("rsi_20", 540),
+        "bollinger_position(20, width=2.5)": ("bollinger_position_20_2.5", 20),
+        "bollinger_position(width=3)": ("bollinger_position_20_3", 20),
+        "open_gap": ("open_gap", 2),
+        "open_gap()": ("open_gap", 2),
+        "vol_ratio(slow=30, fast=5)": ("vol_ratio_5_30", 31),
+    }
+    assert {text: (plain(text).name, plain(text).lookback) for text in written} == written
+
+
+def test_a_feature_says_what_it_is_and_what_it_needs() -> None:
+    feature = plain("flow_return_correlation(30)")
+    assert feature.family == "order flow"
+    assert feature.needs == ["buy_volume", "close", "volume"]
+    assert feature.meaning.startswith("Correlation of volume delta with log returns over `window` bars")
+    fitted = resolve("garch_vol")
+    assert isinstance(fitted, FittedFeature)
+    assert (fitted.name, fitted.family, fitted.needs) == ("garch_vol", "garch", ["close"])
+
+
+def test_a_feature_that_is_named_twice_counts_once_and_order_is_kept() -> None:
+    ready, fitted = resolve_all(["rsi(14)", "garch_vol", "open_gap", "rsi", "rsi(window=14)", "garch_vol"])
+    assert [each.name for each in ready] == ["rsi_14", "open_gap"]
+    assert [each.name for each in fitted] == ["garch_vol"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("rsii", "did you mean rsi?"),
+        ("realized_vol(20)", "did you mean realised_vol?"),
+        ("kyle_lamda", "did you mean kyle_lambda?"),
+        ("vol_rato(5)", "did you mean vol_ratio or volume_ratio or vol_of_vol?"),
+    ],
+)
+def test_a_misspelling_is_answered_with_the_nearest_names(text: str, fix: str) -> None:
+    with pytest.raises(UnknownName) as refusal:
+        resolve(text)
+    assert refusal.value.problem == f"there is no feature named {text.partition('(')[0]!r}"
+    assert refusal.value.fix == fix
+
+
+def test_a_name_like_no_other_is_answered_with_all_of_them() -> None:
+    with pytest.raises(UnknownName) as refusal:
+        resolve("__import__('os')")
+    assert refusal.value.problem == "there is no feature named '__import__'"
+    assert refusal.value.fix == f"choose one of: {', '.join(sorted(FEATURES))}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "fix"),
+    [
+        ("rsi('14')", "rsi: window is '14', which is not an int", "give window as a whole number"),
+        ("rsi(14.0)", "rsi: window is 14.0, which is not an int", "give window as a whole number"),
+        ("rsi(True)", "rsi: window is True, which is not an int", "give window as a whole number"),
+        ("rsi(-3)", "rsi: window is -3", "give window a value of 0 or more"),
+        ("rsi(0)", "rsi(0): window is 0", "give window a value of 1 or more"),
+        ("realised_vol(1)", "realised_vol(1): window is 1", "give window a value of 2 or more"),
+        ("volatile_regime(0)", "volatile_regime(0): memory is 0", "give memory a value of 1 or more"),
+        ("rsi(9999999999)", "rsi: window is 9999999999", "give window a value of 0 or more"),
+        ("rsi(1, 2)", "rsi: too many positional arguments", "its parameters are rsi(window=14)"),
+        ("rsi(14, window=15)", "rsi: multiple values for argument 'window'", "its parameters are rsi(window=14)"),
+        ("rsi(span=15)", "rsi: got an unexpected keyword argument 'span'", "its parameters are rsi(window=14)"),
+        ("open_gap(3)", "open_gap: too many positional arguments", "its parameters are open_gap()"),
+        ("garch_vol(3)", "garch_vol: too many positional arguments", "its parameters are garch_vol()"),
+    ],
+)
+def test_a_parameter_that_cannot_be_meant_is_refused_with_its_value(text: str, problem: str, fix: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        resolve(text)
+    assert (refusal.value.problem, refusal.value.fix) == (problem, fix)
+
+
+HOSTILE = [
+    "",
+    "   ",
+    "rsi(",
+    "rsi(14",
+    "rsi)14(",
+    "rsi;import os",
+    "rsi(14)(14)",
+    "rsi.window",
+    "os.system('true')",
+    "rsi(__import__('os').system('true'))",
+    "rsi(open('/etc/passwd'))",
+    "rsi(*[14])",
+    "rsi(**{'window': 14})",
+    "rsi([14])",
+    "rsi(None)",
+    "rsi(window)",
+    "rsi(9**9**9)",
+    "rsi(14 if 1 else 15)",
+    "rsi(f'{14}')",
+    "rsi(b'14')",
+    "rsi(14j)",
+    "lambda: 14",
+    "[rsi]",
+    "14",
+    "rsi\x00",
+    "rsi(" + "9" * 5000 + ")",
+    "rsi(" * 5000 + ")" * 5000,
+    "rsi(" + "(" * 5000 + "14" + ")" * 5000 + ")",
+    "-" * 100_000 + "14",
+    "rsi(" + "-" * 50_000 + "14)",
+    "rsi" + ".a" * 50_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[text[:20] for text in HOSTILE])
+def test_hostile_text_is_a_usage_error_and_is_never_run(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a name with parameters") as refusal:
+        resolve(text)
+    assert refusal.value.fix == "write it as name, name(20) or name(window=20)"
+
+
+@given(st.text(max_size=30))
+def test_any_text_names_a_feature_or_is_a_usage_error(text: str) -> None:
+    try:
+        found = resolve(text)
+    except UsageError:
+        return
+    assert found.name.startswith(text.split("(")[0].split("#")[0].strip())
+
+
+def whole_numbers(name: str) -> list[str]:
+    listed = inspect.signature(FEATURES[name].formula).parameters.values()
+    return [each.name for each in listed if each.annotation is int]
+
+
+WITH_WINDOWS = [name for name in FEATURES if whole_numbers(name) and isinstance(resolve(name), Feature)]
+
+
+@pytest.mark.parametrize("name", WITH_WINDOWS)
+def test_the_smallest_window_that_is_accepted_has_values_and_the_one_below_is_refused(
+    name: str, ordinary: Bars
+) -> None:
+    least = FEATURES[name].least
+    smallest, smaller = (
+        f"{name}({', '.join(f'{key}={size}' for key in whole_numbers(name))})" for size in (least, least - 1)
+    )
+    feature = plain(smallest)
+    values = compute(Bars(ordinary.frame.head(200), "1m"), [feature])[feature.name]
+    assert values.null_count() == feature.lookback - 1
+    with pytest.raises(UsageError, match=f"is {least - 1}$"):
+        resolve(smaller)
+
+
+@pytest.mark.parametrize("name", WITH_WINDOWS)
+def test_a_window_beyond_all_history_is_null_and_costs_nothing(name: str, ordinary: Bars) -> None:
+    """A billion bars are not set aside in memory to learn that there are none."""
+    feature = plain(f"{name}({', '.join(f'{key}=999_999_999' for key in whole_numbers(name))})")
+    assert feature.lookback >= 999_999_999
+    values = compute(Bars(ordinary.frame.head(50), "1m"), [feature])[feature.name]
+    assert values.null_count() == values.len() == 50
+
+
+# ---- edges ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_feature_whose_columns_are_missing_names_the_column_and_who_has_it(ordinary: Bars) -> None:
+    lean = Bars(ordinary.frame.drop("buy_volume", "trades"), "1m")
+    with pytest.raises(MissingColumns) as refusal:
+        compute(lean, [plain("open_gap"), plain("cvd(5)")])
+    assert refusal.value.problem == "feature cvd_5 needs the column 'buy_volume', which these bars do not carry"
+    assert refusal.value.fix == "take the bars from klines of --source binance or binance-um"
+    mine = Feature("mine", "mine", "Reads what no market publishes.", pl.col("sentiment"), 1)
+    with pytest.raises(MissingColumns) as refusal:
+        compute(ordinary, [mine])
+    assert refusal.value.problem == "feature mine needs the column 'sentiment', which these bars do not carry"
+    assert refusal.value.fix == "leave the feature out, or correct its formula"
+    assert compute(lean, [plain("open_gap")]).height == ordinary.frame.height
+
+
+def test_a_fitted_feature_cannot_be_used_as_a_plain_one() -> None:
+    with pytest.raises(UsageError) as refusal:
+        plain("garch_vol")
+    assert (refusal.value.problem, refusal.value.fix) == (
+        "garch_vol needs training bars",
+        "name a feature that needs none",
+    )
+
+
+def test_no_bars_and_one_bar_have_the_columns_of_many(ordinary: Bars) -> None:
+    ready, _ = resolve_all(list(FEATURES))
+    many, one, none = (compute(Bars(ordinary.frame.head(rows), "1m"), ready) for rows in (500, 1, 0))
+    assert len(ready) >= 53
+    assert many.schema == one.schema == none.schema
+    assert (one.height, none.height) == (1, 0)
+    known = [each.name for each in ready if one[each.name][0] is not None]
+    assert known == [each.name for each in ready if each.lookback == 1]
+    assert len(known) >= 10
+
+
+def test_no_features_are_the_keys_alone(ordinary: Bars) -> None:
+    keys = ordinary.frame.select("symbol", "time")
+    assert compute(ordinary, []).equals(keys)
+    assert fit(ordinary, []) == {}
+    assert compute_fitted(ordinary, [], {}).equals(keys)
+
+
+def test_a_bar_without_range_has_no_shape_and_a_market_without_trades_no_flow() -> None:
+    bars = bars_of(rows_of("DEAD", np.zeros(80), volume=np.zeros(80)))
+    shapes = ["body", "upper_shadow", "lower_shadow", "close_location", "stochastic_k(5)", "range_position(5)"]
+    flows = [
+        "flow_imbalance(5)",
+        "taker_ratio(5)",
+        "volume_ratio(2, 5)",
+        "trade_size(5)",
+        "amihud(5)",
+        "vwap_deviation(5)",
+    ]
+    ratios = [
+        "return_zscore(5)",
+        "volume_zscore(5)",
+        "efficiency_ratio(5)",
+        "rsi(1)",
+        "bollinger_position(5)",
+        "jump_share(5)",
+    ]
+    undefined = [*shapes, *flows, *ratios, "vol_ratio(3, 5)", "vol_of_vol(3, 5)", "kyle_lambda(5)", "plus_di(1)"]
+    features = [plain(text) for text in undefined]
+    assert compute(bars, features).select(each.name for each in features).null_count().row(0) == (80,) * len(features)
+    zero = [
+        plain(text) for text in ("log_return(3)", "bar_range", "realised_vol(5)", "up_share(5)", "cvd(5)", "atr(1)")
+    ]
+    last = compute(bars, zero).row(-1)
+    assert last[2:] == (0.0,) * len(zero)
+
+
+DIGEST = """
+import hashlib, json, sys
+import polars as pl
+from lab.features import FEATURES, compute, resolve_all
+from lab.nouns import Bars
+
+path, threads, numbers = sys.argv[1:]
+assert pl.thread_pool_size() == int(threads)
+ready, fitted = resolve_all(sorted(FEATURES))
+frozen = [each.freeze(json.loads(numbers)) for each in fitted]
+values = compute(Bars(pl.read_parquet(path), "1m"), [*ready, *frozen]).drop("symbol", "time")
+sha = hashlib.sha256()
+for column in values:
+    sha.update(column.name.encode() + column.is_null().to_numpy().tobytes() + column.fill_null(0).to_numpy().tobytes())
+print(values.width, sha.hexdigest())
+"""
+
+FITTED = {"mu": 0.01, "omega": 0.05, "alpha": 0.1, "beta": 0.85, "scale": 2e-3}
+FITTED |= {"calm_mean": 0.0, "calm_sd": 0.5, "leave_calm": 0.1}
+FITTED |= {"volatile_mean": 0.0, "volatile_sd": 2.0, "leave_volatile": 0.2}
+
+
+def test_the_number_of_threads_changes_not_a_bit(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("threads") / "bars.parquet"
+    frames = [
+        rows_of(name, two_state_moves(1000, 0.2, (1e-3, 4e-3), seed), seed=seed) for seed, name in enumerate("AB")
+    ]
+    bars_of(*frames).frame.write_parquet(path)
+    said = [
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", DIGEST, str(path), threads, json.dumps(FITTED)],
+            env={**os.environ, "POLARS_MAX_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    width, digest = said[0].split()
+    assert (int(width), len(digest)) == (len(list(FEATURES)), 64)
+    assert said[0] == said[1]
