@@ -115,7 +115,8 @@ def learn_fold(job: Job) -> int:
     fits = features.fit(job.bars.within(fold.train), experiment.fitted_features)
     rows = job.rows
     if experiment.fitted_features:
-        rows = rows.hstack(features.compute_fitted(job.bars, experiment.fitted_features, fits).drop("symbol", "time"))
+        fitted_columns = features.compute_fitted(job.bars, experiment.fitted_features, fits, since=fold.train.start)
+        rows = rows.hstack(fitted_columns.drop("symbol", "time"))
     names = experiment.columns
     warm = job.bars.age >= longest_lookback(experiment, fits)
     training = rows.filter(warm & rows.select(folds.training_rows(fold)).to_series())

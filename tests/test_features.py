@@ -443,3 +443,15 @@ def test_the_number_of_threads_changes_not_a_bit(tmp_path_factory: pytest.TempPa
     width, digest = said[0].split()
     assert (int(width), len(digest)) == (len(list(FEATURES)), 64)
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("row", [0, 1, 77, 399, 400, 650, 799])
+def test_rows_from_a_moment_on_are_the_same_bits_whether_or_not_the_earlier_ones_are_asked_for(row: int) -> None:
+    bars = bars_of(two_state_moves(800))
+    names = ["rsi(5)", "macd(3, 6)", "kyle_lambda(20)", "realised_vol(10)", "adx(4)", "day_sin"]
+    features = [plain(name) for name in names]
+    since = bars.frame["time"][row]
+    wanted = compute(bars, features).filter(pl.col("time") >= since)
+    found = compute(bars, features, since=since)
+    assert found.height == 800
+    assert found.filter(pl.col("time") >= since).equals(wanted)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import polars as pl
@@ -125,18 +126,19 @@ def resolve_all(texts: Sequence[str]) -> tuple[list[Feature], list[FittedFeature
     return ready, [each for each in found.values() if isinstance(each, FittedFeature)]
 
 
-def compute(bars: Bars, features: Sequence[Feature]) -> pl.DataFrame:
+def compute(bars: Bars, features: Sequence[Feature], since: datetime | None = None) -> pl.DataFrame:
     """The columns of `features` for every row of `bars`, behind `symbol` and `time`.
 
     Each unbroken stretch is computed alone, so no window reaches across a gap or into another symbol. Null until
-    `lookback` bars of the stretch exist, and where a formula yields no finite number.
+    `lookback` bars of the stretch exist, and where a formula yields no finite number. Rows that closed before
+    `since` are not asked for: they may be null, and cost nothing.
     """
     require_columns(bars, {each.name: each.needs for each in features})
     keys = bars.frame.select("symbol", "time")
     if not features:
         return keys
     stretches = bars.stretches() or [(0, 0)]
-    parts = [over_stretch(bars.frame.slice(start, length), features) for start, length in stretches]
+    parts = [_since(bars.frame.slice(start, length), features, since) for start, length in stretches]
     return keys.hstack(pl.concat(parts))
 
 
@@ -147,10 +149,12 @@ def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:
     return {each.name: {symbol: each.fit(own) for symbol, own in per_symbol.items()} for each in features}
 
 
-def compute_fitted(bars: Bars, features: Sequence[FittedFeature], fits: Fits) -> pl.DataFrame:
-    """The columns of fitted features with their numbers held still, behind `symbol` and `time`."""
+def compute_fitted(
+    bars: Bars, features: Sequence[FittedFeature], fits: Fits, since: datetime | None = None
+) -> pl.DataFrame:
+    """The columns of fitted features with their numbers held still, behind `symbol` and `time`; as `compute`."""
     parts = [
-        compute(bars.of_symbol(symbol), [each.freeze(fits[each.name][symbol]) for each in features])
+        compute(bars.of_symbol(symbol), [each.freeze(fits[each.name][symbol]) for each in features], since)
         for symbol in bars.symbols
     ]
     return pl.concat(parts)
@@ -180,6 +184,13 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     return raw.select(
         pl.when((row >= each.lookback - 1) & pl.col(each.name).is_finite()).then(pl.col(each.name)) for each in features
     )
+
+
+def _since(frame: pl.DataFrame, features: Sequence[Feature], since: datetime | None) -> pl.DataFrame:
+    wanted = 0 if since is None else frame["time"].search_sorted(since)
+    skipped = max(0, wanted + 1 - max(each.lookback for each in features))
+    values = over_stretch(frame.slice(skipped), features, age=skipped + 1)
+    return pl.concat([values.clear(skipped), values])
 
 
 def _lookback(lookback: Lookback, parameters: Mapping[str, Any]) -> int:
