@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lab.errors import MissingColumns, UnknownName, UsageError
 from lab.features import FEATURES, compute, compute_fitted, fit, plain, resolve, resolve_all
+from lab.features.certificate import rough_market
 from lab.features.windows import (
     NEGLIGIBLE,
     decayed_sum,
@@ -25,7 +26,6 @@ from lab.features.windows import (
     wilder,
     wilder_memory,
     windowed_moments,
-    windowed_squares,
     windowed_squares,
 )
 from lab.nouns import Bars, Feature, FittedFeature
@@ -447,7 +447,7 @@ def test_the_number_of_threads_changes_not_a_bit(tmp_path_factory: pytest.TempPa
 
 @pytest.mark.parametrize("row", [0, 1, 77, 399, 400, 650, 799])
 def test_rows_from_a_moment_on_are_the_same_bits_whether_or_not_the_earlier_ones_are_asked_for(row: int) -> None:
-    bars = bars_of(two_state_moves(800))
+    bars = rough_market("plain", 800)
     names = ["rsi(5)", "macd(3, 6)", "kyle_lambda(20)", "realised_vol(10)", "adx(4)", "day_sin"]
     features = [plain(name) for name in names]
     since = bars.frame["time"][row]

@@ -193,6 +193,12 @@ def test_a_position_is_resized_only_when_it_is_off_by_more_than_the_band() -> No
     assert decided(rules, [1.0] * 6, vols) == pytest.approx([0.5, 0.5, 0.5, 0.76, 0.76, 0.5], rel=1e-12)
 
 
+def test_a_position_that_is_off_by_just_the_band_is_left_as_it_is() -> None:
+    rules = Thresholds(enter=1.0, target_vol=math.sqrt(BARS_PER_YEAR), resize_band=0.25)
+    assert rules.vol_per_bar(BARS_PER_YEAR) == 1.0
+    assert decided(rules, [1.0] * 3, [2.0, 4.0, 8.0]) == [0.5, 0.5, 0.125]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

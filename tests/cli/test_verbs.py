@@ -75,7 +75,7 @@ def test_a_listing_of_features_is_the_catalogue(tmp_path: Path) -> None:
         (["train", "nowhere.toml"], 2, "nowhere.toml cannot be read", "name an experiment file"),
         (["report", "last"], 2, "there are no runs yet", "lab train EXPERIMENT --walk-forward"),
         (["features"], 2, "no experiment is named", "lab features --list"),
-        (["fetch", "A/B", "--source", "synthetic", "--start", "2026-01-01", "--end", "2026-01-02"], 2, "A/B", "letters"),
+        (["fetch", "A/B", "--source", "samples", "--interval", "1d"], 2, "A/B", "letters"),
         (["fetch", "X", "--source", "binanse"], 2, "no source named 'binanse'", "did you mean binance"),
         (["fetch", "SP500", "--source", "samples", "--interval", "7m"], 2, "'7m'", ""),
         (["data", "verify"], 0, "", ""),

@@ -17,6 +17,7 @@ from tests.accountant import account, rebook
 
 START = datetime(2024, 2, 28, 22, tzinfo=UTC)
 EXACT = 1e-9
+DUST = 1e-12  # of the capital
 # What is no gap: the next minute; among days, weekends and the longest time that an exchange was closed.
 LONGEST_STEP = {"continuous": timedelta(minutes=1), "weekdays": timedelta(days=7)}
 
@@ -107,9 +108,12 @@ def test_the_engine_keeps_the_same_books_as_the_slow_accountant(case: Case) -> N
         case.rows, case.targets.tolist(), case.costs.fee_bps, case.costs.slippage_bps, LONGEST_STEP[case.bars.calendar]
     )
     money = case.money
-    assert money.fills.select("symbol", "time").rows() == [(each.symbol, each.time) for each in books.fills]
+    # Who spent all of their cash and then wants more has what rounding left to spend, and rounds it otherwise.
+    fills = money.fills.filter(pl.col("units").abs() * pl.col("price") > DUST)
+    expected = [each for each in books.fills if abs(each.units) * each.price > DUST]
+    assert fills.select("symbol", "time").rows() == [(each.symbol, each.time) for each in expected]
     for column in ("units", "price", "fee"):
-        agree(money.fills[column], [getattr(each, column) for each in books.fills])
+        agree(fills[column], [getattr(each, column) for each in expected])
     assert money.sleeves.select("symbol", "time").rows() == [(each.symbol, each.time) for each in books.marks]
     for column in ("cash", "units", "equity"):
         agree(money.sleeves[column], [getattr(each, column) for each in books.marks])
