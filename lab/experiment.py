@@ -1,7 +1,6 @@
 """The TOML a person writes → a frozen Experiment with an id."""
 
 import hashlib
-import importlib.util
 import json
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lab import features, labels, models
 from lab.backtest import Costs
 from lab.errors import BadExperiment, UsageError
-from lab.features.certificate import certify
+from lab.features import own
 from lab.folds import duration, written
 from lab.nouns import Feature, FittedFeature, Label, Model, Span, interval_length
 from lab.policy import Thresholds
@@ -107,8 +106,8 @@ class Experiment(Section):
     def load(cls, path: Path) -> "Experiment":
         """Read and check an experiment file; whatever is wrong with it is a BadExperiment that names the setting.
 
-        A `feature_file` lies beside the experiment; its features are registered, and certified on the spot: one
-        that reads the future is a LookAhead.
+        A `feature_file` lies beside the experiment; what is used of it is certified on the spot: a feature that
+        reads the future is a LookAhead.
         """
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -139,14 +138,18 @@ class Experiment(Section):
         return labels.resolve(self.label)
 
     @cached_property
-    def plain_features(self) -> list[Feature]:
-        load_features(self.feature_file)
-        return features.resolve_all(self.features)[0]
+    def _resolved(self) -> tuple[list[Feature], list[FittedFeature]]:
+        if self.feature_file:
+            own.use(self.feature_file, self.features)
+        return features.resolve_all(self.features)
 
-    @cached_property
+    @property
+    def plain_features(self) -> list[Feature]:
+        return self._resolved[0]
+
+    @property
     def fitted_features(self) -> list[FittedFeature]:
-        load_features(self.feature_file)
-        return features.resolve_all(self.features)[1]
+        return self._resolved[1]
 
     @property
     def columns(self) -> list[str]:
@@ -178,31 +181,6 @@ class Experiment(Section):
     def id(self) -> str:
         """SHA-256 of every resolved setting: two files that say the same are one experiment."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
-
-
-_loaded: dict[Path, str] = {}
-
-
-def load_features(path: Path | None) -> None:
-    """Run a person's own Python file of `@feature` functions, once, and certify what it registers.
-
-    A file that cannot be run is a UsageError; a feature in it that sees more than it declares is a LookAhead.
-    """
-    if path is None or path.resolve() in _loaded:
-        return
-    known = set(features.FEATURES)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise UsageError(f"feature_file {path} is not a Python file", fix="name a .py file beside the experiment")
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:  # whatever a person's own file raises is theirs to mend
-        raise UsageError(
-            f"feature_file {path} does not run: {type(error).__name__}: {error}", fix="mend the file"
-        ) from error
-    own = [name for name in features.FEATURES if name not in known]
-    certify(features.resolve_all(own)[0])
-    _loaded[path.resolve()] = path.stem
 
 
 def changed(settings: Chosen, **choices: float | None) -> Chosen:

@@ -67,9 +67,11 @@ class Live:
         if learned is None:
             return Decision(symbol, time, None, 0.0)
         first_age = memory.age - memory.bars.height + 1
-        columns = features.over_stretch(memory.bars, [*learned.columns[symbol], self._sizing], first_age)
+        known = learned.columns.get(symbol)  # none for a symbol that was not there to learn from
+        columns = features.over_stretch(memory.bars, [*(known or []), self._sizing], first_age)
         *values, volatility = columns.select(pl.all().cast(pl.Float64).fill_null(math.nan)).row(-1)
-        score = float(learned.model.predict(np.array([values]))[0]) if memory.age >= learned.lookback else math.nan
+        ready = known is not None and memory.age >= learned.lookback
+        score = float(learned.model.predict(np.array([values]))[0]) if ready else math.nan
         chosen = self._experiment.policy
         memory.side, memory.target = policy.step(
             memory.side,
@@ -87,7 +89,7 @@ class Live:
     def _remember(self, bar: Mapping[str, Any]) -> Memory:
         row = Bars.of(pl.DataFrame([dict(bar)]), self._empty.interval, self._empty.calendar).frame
         symbol, time = row["symbol"][0], row["time"][0]
-        if symbol not in self._learned[0].columns:
+        if symbol not in self.run.manifest["data"]["symbols"]:
             raise UsageError(
                 f"run {self.run.id} knows nothing of {symbol}", fix="feed it a symbol that it learned from"
             )
@@ -115,7 +117,7 @@ class Live:
                 *experiment.plain_features,
                 *(each.freeze(fits[each.name][symbol]) for each in experiment.fitted_features),
             ]
-            for symbol in self.run.manifest["data"]["symbols"]
+            for symbol in facts["symbols"]
         }
         model: FittedModel = MODELS[experiment.model["name"]].load(folder / "model")
         return Learned(test.start, model, columns, pipeline.longest_lookback(experiment, fits))

@@ -1,7 +1,7 @@
 """The few core types. Values are frozen: a new fact is a new value."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -101,7 +101,7 @@ class Bars:
             raise BadBars(f"bars lack {', '.join(missing)}", fix=f"name the columns, e.g. --map {missing[0]}=COLUMN")
         wanted = {**BAR_COLUMNS, **{name: pl.Float64() for name in OPTIONAL_COLUMNS if name in frame.columns}}
         typed = frame.select(pl.col(name).cast(dtype) for name, dtype in wanted.items()).sort("symbol", "time")
-        wrong = typed.with_columns(fault=fault()).filter(pl.col("fault").is_not_null())
+        wrong = typed.with_columns(fault=fault(typed.columns)).filter(pl.col("fault").is_not_null())
         if wrong.height:
             first = wrong.row(0, named=True)
             raise BadBars(
@@ -181,8 +181,10 @@ class Bars:
         return sha.hexdigest()
 
 
-def fault() -> pl.Expr:
-    """Why a row of a typed, sorted frame cannot be a bar, as text; null where it can."""
+def fault(columns: Collection[str]) -> pl.Expr:
+    """Why a row of a typed, sorted frame with these columns cannot be a bar, as text; null where it can."""
+    extras = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns]
+    bought = pl.col("buy_volume") if "buy_volume" in columns else pl.lit(None, dtype=pl.Float64)
     o, h, low, c = (pl.col(name) for name in PRICES)
     volume = pl.col("volume")
     return (
@@ -196,6 +198,10 @@ def fault() -> pl.Expr:
         .then(pl.lit("open or close lies outside low..high"))
         .when(~volume.is_finite() | (volume < 0))
         .then(pl.lit("the volume is negative or not a number"))
+        .when(pl.any_horizontal(pl.lit(False), *(~extra.is_finite() | (extra < 0) for extra in extras)))
+        .then(pl.lit("an optional column is negative or not a number"))
+        .when(bought > volume * (1 + 1e-9))
+        .then(pl.lit("takers bought more than was traded"))
         .when((pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("time") == pl.col("time").shift(1)))
         .then(pl.lit("a second row for the same symbol and time"))
     )
@@ -333,5 +339,10 @@ class Run:
 
 
 def settings_text(parameters: Mapping[str, Parameter]) -> str:
-    """Parameters as they stand in a column name: `14`, `20_2`."""
-    return "_".join(f"{value:g}" if isinstance(value, int | float) else str(value) for value in parameters.values())
+    """Parameters as they stand in a column name, different wherever they differ: `14`, `20_2`."""
+    return "_".join(map(_short, parameters.values()))
+
+
+def _short(value: Parameter) -> str:
+    short = f"{value:g}" if isinstance(value, int | float) else str(value)
+    return short if isinstance(value, str) or float(short) == value else repr(value)

@@ -2,7 +2,7 @@
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from lab.backtest import Costs
 from lab.errors import DamagedData, NotEnoughHistory
 from lab.experiment import Experiment
 from lab.files import write_atomically
-from lab.nouns import MICROSECOND, Bars, Feature, Fold, Matrix, Run, Span, Vector
+from lab.nouns import MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
 from lab.policy import Thresholds
 from lab.sources import synthetic
 
@@ -110,49 +110,48 @@ def learn(plan: Plan, workers: int = 1) -> Iterator[int]:
 
 
 def learn_fold(job: Job) -> int:
-    """Fit features and model on the training rows of one fold, score its test rows, and write what came out."""
-    experiment, fold = job.experiment, job.fold
-    fits = features.fit(job.bars.within(fold.train), experiment.fitted_features)
-    rows = job.rows
-    if experiment.fitted_features:
-        fitted_columns = features.compute_fitted(job.bars, experiment.fitted_features, fits, since=fold.train.start)
-        rows = rows.hstack(fitted_columns.drop("symbol", "time"))
-    names = experiment.columns
-    warm = job.bars.age >= longest_lookback(experiment, fits)
-    training = rows.filter(warm & rows.select(folds.training_rows(fold)).to_series())
+    """Fit features and model on the training rows of one fold, score its test rows, and write what came out.
+
+    A row is scored once every column has its whole look-back, if its symbol was there to learn from.
+    """
+    experiment, fold, names = job.experiment, job.fold, job.experiment.columns
+    seen = job.bars.within(fold.train)
+    fits = features.fit(seen, experiment.fitted_features)
+    fitted_columns = features.compute_fitted(job.bars, experiment.fitted_features, fits, since=fold.train.start)
+    lookback = longest_lookback(experiment, fits)
+    warm = (job.bars.age >= lookback) & job.bars.frame["symbol"].is_in(seen.symbols)
+    rows = job.rows.hstack(fitted_columns.drop("symbol", "time")).with_columns(warm=warm)
+    training = rows.filter(folds.training_rows(fold) & pl.col("warm"))
     if training.is_empty():
         raise NotEnoughHistory(
             f"fold {fold.number} has no row to train on from {fold.train.start:%Y-%m-%d} to {fold.train.end:%Y-%m-%d}: "
-            f"the columns need {longest_lookback(experiment, fits)} unbroken bars before the first value",
+            f"the columns need {lookback} unbroken bars before the first value",
             fix="lengthen `train`, or take features with a shorter memory",
         )
-    fitted = experiment.learner.fit(
+    model = experiment.learner.fit(
         _matrix(training, names),
         training["answer"].to_numpy(),
         kind=experiment.resolved_label.kind,
         seed=experiment.seed,
         threads=job.threads,
     )
-    test = rows.with_columns(warm=warm).filter(folds.test_rows(fold))
-    scores = fitted.predict(_matrix(test, names)) if test.height else np.empty(0)
+    test = rows.filter(folds.test_rows(fold))
+    scores = model.predict(_matrix(test, names)) if test.height else np.empty(0)
     scored = test.select(
         "symbol", "time", "answer", fold=pl.lit(fold.number), score=pl.when("warm").then(pl.Series(scores))
     )
-    folder = fold_folder(job.folder, fold)
-    folder.mkdir(parents=True, exist_ok=True)
-    fitted.save(folder / "model")
     facts = {
         "number": fold.number,
         "train": [fold.train.start.isoformat(), fold.train.end.isoformat()],
         "test": [fold.test.start.isoformat(), fold.test.end.isoformat()],
+        "symbols": seen.symbols,
         "train_rows": training.height,
         "test_rows": test.height,
         "numbers": fits,
-        "importance": dict(zip(names, fitted.importance().tolist(), strict=True)),
+        "importance": dict(zip(names, model.importance().tolist(), strict=True)),
         "null_share": {name: test[name].null_count() / max(test.height, 1) for name in names},
     }
-    write_atomically(folder / "facts.json", json.dumps(facts, indent=1, allow_nan=False).encode())
-    write_atomically(folder / "scores.parquet", runs.parquet(scored))  # last: it says that the fold is finished
+    _write_fold(fold_folder(job.folder, fold), model, facts, scored)
     return fold.number
 
 
@@ -326,6 +325,13 @@ def _matrix(rows: pl.DataFrame, names: list[str]) -> Matrix:
 def fold_folder(folder: Path, fold: Fold) -> Path:
     """Where a run keeps what one fold learned."""
     return folder / "folds" / f"{fold.number:02d}"
+
+
+def _write_fold(folder: Path, model: FittedModel, facts: Mapping[str, Any], scored: pl.DataFrame) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "model")
+    write_atomically(folder / "facts.json", json.dumps(facts, indent=1, allow_nan=False).encode())
+    write_atomically(folder / "scores.parquet", runs.parquet(scored))  # last: it says that the fold is finished
 
 
 def _finished(folder: Path, fold: Fold) -> bool:

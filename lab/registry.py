@@ -36,6 +36,10 @@ class Registry(Generic[Thing]):
             raise ValueError(f"two {self.kind}s are named {name!r}")
         self._things[name] = thing
 
+    def discard(self, name: str) -> None:
+        """Forget a name, if it is there."""
+        self._things.pop(name, None)
+
     def __getitem__(self, name: str) -> Thing:
         if name not in self._things:
             raise unknown(self.kind, name, list(self._things))

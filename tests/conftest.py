@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import settings
 
-from lab import experiment
-from lab.features import FEATURES
+from lab.features import FEATURES, own
 from lab.nouns import INTERVALS, MICROSECOND, Bars
 
 # The first call of a compiled function compiles it: how long one example takes says nothing.
@@ -137,7 +136,7 @@ def long_hostile() -> Bars:
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A catalogue to register in that is as it was afterwards."""
     monkeypatch.setattr(FEATURES, "_things", dict(FEATURES._things))
-    monkeypatch.setattr(experiment, "_loaded", {})
+    monkeypatch.setattr(own, "_files", {})
 
 
 @pytest.fixture(scope="session")

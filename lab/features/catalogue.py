@@ -14,6 +14,7 @@ from lab.registry import Call, Parameter, Registry, parameters_of
 
 Formula = TypeVar("Formula", bound=Callable[..., Any])
 Lookback = int | Callable[..., int]
+KEYS = ("symbol", "time")
 Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
 
 
@@ -134,7 +135,7 @@ def compute(bars: Bars, features: Sequence[Feature], since: datetime | None = No
     `since` are not asked for: they may be null, and cost nothing.
     """
     require_columns(bars, {each.name: each.needs for each in features})
-    keys = bars.frame.select("symbol", "time")
+    keys = bars.frame.select(KEYS)
     if not features:
         return keys
     stretches = bars.stretches() or [(0, 0)]
@@ -152,12 +153,16 @@ def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:
 def compute_fitted(
     bars: Bars, features: Sequence[FittedFeature], fits: Fits, since: datetime | None = None
 ) -> pl.DataFrame:
-    """The columns of fitted features with their numbers held still, behind `symbol` and `time`; as `compute`."""
-    parts = [
-        compute(bars.of_symbol(symbol), [each.freeze(fits[each.name][symbol]) for each in features], since)
-        for symbol in bars.symbols
-    ]
-    return pl.concat(parts)
+    """The columns of fitted features with their numbers held still, behind `symbol` and `time`; as `compute`.
+
+    Null for a symbol that has no numbers, because it was not there yet when they were fitted.
+    """
+    absent = [pl.lit(None, dtype=pl.Float64).alias(each.name) for each in features]
+    parts = [bars.frame.select(KEYS).clear().with_columns(absent)]
+    for symbol in bars.symbols:
+        frozen = [each.freeze(fits[each.name][symbol]) for each in features if symbol in fits[each.name]]
+        parts.append(compute(bars.of_symbol(symbol), frozen, since))
+    return pl.concat([part if part.width > len(KEYS) else part.with_columns(absent) for part in parts])
 
 
 def require_columns(bars: Bars, needed: Mapping[str, Sequence[str]]) -> None:

@@ -32,18 +32,20 @@ def sift(
     reason to refuse a row, as text, null where it has none. Of two rows for one time the first that can be
     a bar stays.
     """
+    optional = [name for name in OPTIONAL_COLUMNS if name in rows.columns]
     typed = rows.unique(maintain_order=True).with_columns(
-        pl.col(name).cast(dtype) for name, dtype in BAR_COLUMNS.items()
+        pl.col(name).cast(dtype) for name, dtype in (*BAR_COLUMNS.items(), *((name, pl.Float64()) for name in optional))
     )
     # Judged one by one first, so that a row never loses its place to an impossible one for the same time.
     alone = typed.with_columns(
         symbol=pl.when(pl.col("symbol").is_not_null()).then(pl.int_range(pl.len()).cast(pl.String))
     )
-    reasons = alone.select(fault=pl.coalesce(fault(), pl.lit(None, pl.String) if suspect is None else suspect))
+    reasons = alone.select(
+        fault=pl.coalesce(fault(typed.columns), pl.lit(None, pl.String) if suspect is None else suspect)
+    )
     judged = typed.with_columns(reasons["fault"])
     possible = judged.filter(pl.col("fault").is_null()).sort("symbol", "time", maintain_order=True)
-    possible = possible.with_columns(fault=fault())
-    optional = [name for name in OPTIONAL_COLUMNS if name in rows.columns]
+    possible = possible.with_columns(fault=fault(typed.columns))
     good = possible.filter(pl.col("fault").is_null()).select(*BAR_COLUMNS, *optional)
     rejected = pl.concat([judged.filter(pl.col("fault").is_not_null()), possible.filter(pl.col("fault").is_not_null())])
     return Bars.of(good, interval, calendar), rejected

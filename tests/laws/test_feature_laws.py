@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 
 from lab.errors import LookAhead, UsageError
-from lab.experiment import load_features
-from lab.features import FEATURES, compute, compute_fitted, fit, over_stretch, plain, resolve, resolve_all
+from lab.features import FEATURES, compute, compute_fitted, fit, over_stretch, own, plain, resolve, resolve_all
 from lab.features.certificate import certify
 from lab.features.garch import LARGEST_BETA
 from lab.nouns import PRICES, Bars, Feature, FittedFeature, Numbers, Span
@@ -426,18 +425,18 @@ class TestAPersonsOwnFile:
     def test_an_honest_feature_can_be_used_by_its_name(self, tmp_path: Any, ordinary: Bars) -> None:
         path = tmp_path / "mine.py"
         path.write_text(FILE.format(shift=1))
-        load_features(path)
-        load_features(path)  # a second experiment of the same process names the same file
+        own.use(path, ["my_change"])
+        own.use(path, ["my_change"])  # a second experiment of the same process names the same file
         assert set(FEATURES) - REGISTERED == {"my_change"}
         values = compute(ordinary, [plain("my_change")])["my_change"]
         closes = ordinary.frame["close"].to_list()
         assert values.to_list() == [None, *(b / a - 1 for a, b in pairwise(closes))]
 
-    def test_a_leak_is_refused_when_the_file_is_read(self, tmp_path: Any) -> None:
+    def test_a_leak_is_refused_when_it_is_used(self, tmp_path: Any) -> None:
         path = tmp_path / "mine.py"
         path.write_text(FILE.format(shift=-1))
         with pytest.raises(LookAhead, match=r"^feature my_change reads the future: on the plain market") as refusal:
-            load_features(path)
+            own.use(path, ["rsi(7)", "my_change"])
         assert refusal.value.fix == "build my_change from this bar and earlier ones only (shift by 0 or more)"
 
     @pytest.mark.parametrize(
@@ -456,13 +455,48 @@ class TestAPersonsOwnFile:
         path = tmp_path / "mine.py"
         path.write_text(text)
         with pytest.raises(UsageError) as refusal:
-            load_features(path)
+            own.use(path, ["my_change"])
         assert refusal.value.problem.startswith(f"feature_file {path} {problem}")
         assert set(FEATURES) == REGISTERED
+
+    def test_a_changed_file_is_read_and_certified_again(self, tmp_path: Any) -> None:
+        path = tmp_path / "mine.py"
+        path.write_text(FILE.format(shift=-1))
+        with pytest.raises(LookAhead):
+            own.use(path, ["my_change"])
+        path.write_text(FILE.format(shift=1))
+        own.use(path, ["my_change"])
+        path.write_text(FILE.format(shift=-2))
+        with pytest.raises(LookAhead):
+            own.use(path, ["my_change"])
+
+    def test_the_parameters_it_is_used_with_are_certified(self, tmp_path: Any) -> None:
+        path = tmp_path / "mine.py"
+        path.write_text(
+            "import polars as pl\nfrom lab.features import feature\n\n\n"
+            "@feature(lookback=21)\ndef drift(window: int = 20) -> pl.Expr:\n"
+            '    """C / C[-window]."""\n    return pl.col("close") / pl.col("close").shift(window)\n'
+        )
+        own.use(path, ["drift", "drift(5)"])
+        with pytest.raises(LookAhead, match=r"^feature drift_50 declares a look-back of 21 bars"):
+            own.use(path, ["drift(50)"])
+
+    def test_a_fitted_feature_is_certified_with_its_numbers_held_still(self, tmp_path: Any) -> None:
+        path = tmp_path / "mine.py"
+        path.write_text(
+            "import polars as pl\nfrom lab.features import fitted_feature\n\n\n"
+            'def fit(bars):\n    return {"mean": float(bars.frame["close"].mean())}\n\n\n'
+            '@fitted_feature(fit=fit, lookback=lambda numbers: 1, needs=["close"])\n'
+            "def above(numbers) -> pl.Expr:\n"
+            '    """C / mean of training closes, and a look ahead."""\n'
+            '    return pl.col("close").shift(-1) / numbers["mean"]\n'
+        )
+        with pytest.raises(LookAhead, match=r"^feature above reads the future"):
+            own.use(path, ["above"])
 
     @pytest.mark.parametrize("name", ["absent.py", "mine.txt", "."])
     def test_what_is_no_python_file_is_a_usage_error(self, tmp_path: Any, name: str) -> None:
         (tmp_path / "mine.txt").write_text("x = 1")
         with pytest.raises(UsageError) as refusal:
-            load_features(tmp_path / name)
+            own.use(tmp_path / name, [])
         assert refusal.value.problem == f"feature_file {tmp_path / name} is not a Python file"
