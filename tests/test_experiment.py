@@ -231,7 +231,6 @@ def test_two_files_that_say_something_else_are_two_experiments(changes: dict[str
     assert experiment(tmp_path, **changes).id != experiment(tmp_path).id
 
 
-@pytest.mark.xfail(strict=True, reason="lab.nouns.settings_text keeps six digits of a parameter, so two become one")
 def test_parameters_that_differ_in_the_last_digits_are_two_experiments(tmp_path: Path) -> None:
     one, other = (
         experiment(tmp_path, label=f'"direction(30, band_bps={band})"') for band in ("1.2345678", "1.2345679")

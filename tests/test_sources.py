@@ -581,8 +581,11 @@ def test_the_s_and_p_500_is_the_one_that_arch_ships() -> None:
         pytest.approx(1228.099976),
         877000000.0,
     )
-    longest = bars(piece).gaps().sort("missing").row(-1, named=True)
-    assert longest["after"] == utc(2001, 9, 11)  # the close of the session of the 10th
+    steps = frame.select(after=pl.col("time").shift(1), step=pl.col("time").diff()).sort("step", nulls_last=False)
+    assert steps.row(-1) == (utc(2001, 9, 11), timedelta(days=7))  # from the close of the session of the 10th
+    assert bars(piece).gaps().is_empty()
+    torn = Bars.of(frame.filter(pl.col("time") != utc(2001, 9, 18)), "1d", "weekdays")
+    assert torn.gaps().rows() == [("SP500", utc(2001, 9, 11), utc(2001, 9, 19), 7)]
 
 
 def test_samples_are_daily_and_named() -> None:
