@@ -103,7 +103,7 @@ class Live:
         if time - last > self._empty.largest_step:
             memory.bars, memory.age = row, 1
         else:
-            # One chunk: a frame of a thousand one-row chunks is a hundred times slower to compute on.
+            # One chunk: computing on a frame of a thousand one-row chunks is far slower.
             memory.bars = pl.concat([memory.bars.tail(self._kept - 1), row.select(memory.bars.columns)], rechunk=True)
             memory.age += 1
         return memory

@@ -167,8 +167,8 @@ def _ledger(root: Path) -> Path:
 def _read(folder: Path) -> Run:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest.pop("seal") != _seal(manifest):
-            raise ValueError("the manifest was changed")
+        if manifest.pop("seal") != _seal(manifest) or manifest["id"] != folder.name:
+            raise ValueError("the manifest was changed, or the folder renamed")
         return Run(manifest["id"], manifest["kind"], folder, manifest)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DamagedData(

@@ -81,7 +81,7 @@ class BoostedTrees:
 def _lightgbm() -> Any:
     """The library, 1.2 s to import, told before it loads that a thread without work gives up its core.
 
-    By default its threads spin while they wait: on cores that others use too, a fit takes up to a hundred times longer.
+    By default its threads spin while they wait: on cores that others use too, a fit then takes many times longer.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import lightgbm
