@@ -16,7 +16,7 @@ from lab.backtest import Costs
 from lab.errors import DamagedData, NotEnoughHistory
 from lab.experiment import Experiment
 from lab.files import write_atomically
-from lab.nouns import MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
+from lab.nouns import AGE, MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
 from lab.policy import Thresholds
 from lab.sources import synthetic
 
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """What one fold learns from: bars and rows (columns and answers) up to the end of its test."""
+    """What one fold learns from: bars up to the end of its test, and its rows (columns, answers, ages)."""
 
     experiment: Experiment
     fold: Fold
@@ -93,7 +93,7 @@ def learn(plan: Plan, workers: int = 1) -> Iterator[int]:
         runs.record(plan.root, runs.Trial(plan.run_id, plan.experiment.markets, None))
     runs.reopen(plan.folder)
     answers = labels.settle(plan.bars, plan.experiment.resolved_label).select("answer", "settled_at")
-    rows = compute_columns(plan).hstack(answers)
+    rows = compute_columns(plan).hstack(answers).with_columns(plan.bars.age)
     todo = []
     for fold in plan.folds:
         if _finished(plan.folder, fold):
@@ -118,9 +118,10 @@ def learn_fold(job: Job) -> int:
     seen = job.bars.within(fold.train)
     fits = features.fit(seen, experiment.fitted_features)
     fitted_columns = features.compute_fitted(job.bars, experiment.fitted_features, fits, since=fold.train.start)
+    own_columns = fitted_columns.filter(pl.col("time") >= fold.train.start).drop("symbol", "time")
     lookback = longest_lookback(experiment, fits)
-    warm = (job.bars.age >= lookback) & job.bars.frame["symbol"].is_in(seen.symbols)
-    rows = job.rows.hstack(fitted_columns.drop("symbol", "time")).with_columns(warm=warm)
+    warm = (pl.col(AGE) >= lookback) & pl.col("symbol").is_in(seen.symbols)
+    rows = job.rows.hstack(own_columns).with_columns(warm=warm)
     training = rows.filter(folds.training_rows(fold) & pl.col("warm"))
     if training.is_empty():
         raise NotEnoughHistory(
@@ -313,9 +314,10 @@ def longest_lookback(experiment: Experiment, fits: features.Fits) -> int:
 
 
 def _job(plan: Plan, fold: Fold, rows: pl.DataFrame, threads: int) -> Job:
-    known = pl.col("time") < fold.test.end
-    bars = Bars(plan.bars.frame.filter(known), plan.bars.interval, plan.bars.calendar)
-    return Job(plan.experiment, fold, bars, rows.filter(known), plan.folder, threads)
+    time = pl.col("time")
+    bars = Bars(plan.bars.frame.filter(time < fold.test.end), plan.bars.interval, plan.bars.calendar)
+    own = rows.filter((time >= fold.train.start) & (time < fold.test.end))
+    return Job(plan.experiment, fold, bars, own, plan.folder, threads)
 
 
 def _matrix(rows: pl.DataFrame, names: list[str]) -> Matrix:

@@ -157,6 +157,8 @@ def compute_fitted(
 
     Null for a symbol that has no numbers, because it was not there yet when they were fitted.
     """
+    if not features:
+        return bars.frame.select(KEYS)
     absent = [pl.lit(None, dtype=pl.Float64).alias(each.name) for each in features]
     parts = [bars.frame.select(KEYS).clear().with_columns(absent)]
     for symbol in bars.symbols:
