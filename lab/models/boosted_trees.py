@@ -79,11 +79,12 @@ class BoostedTrees:
 
 
 def _lightgbm() -> Any:
-    """The library, 1.2 s to import, told before it loads that a thread without work gives up its core.
+    """The library, 1.2 s to import, told before it loads that a thread without work soon gives up its core.
 
-    By default its threads spin while they wait: on cores that others use too, a fit then takes many times longer.
+    By default its threads spin for long while they wait: on cores that others use too, a fit then takes many times
+    longer. Giving up at once (OMP_WAIT_POLICY=PASSIVE) is as bad on idle ones.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import lightgbm
 
     return lightgbm
