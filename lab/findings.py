@@ -11,7 +11,6 @@ import polars as pl
 
 from lab import backtest, evidence, runs
 from lab.backtest import Costs
-from lab.errors import UsageError
 from lab.experiment import Experiment
 from lab.nouns import DAYS_PER_YEAR, MICROSECOND, Bars, Calendar, Fold, Run, Vector
 
@@ -20,11 +19,6 @@ TABLES = ("decisions", "fills", "equity", "importance", "costs")
 
 def weigh(root: Path, run: Run) -> dict[str, Any]:
     """What a walk-forward run is worth, given every trial that the ledger holds by now; a final model has no skill."""
-    if run.kind == "final":
-        raise UsageError(
-            f"run {run.id} was fitted on all of its data, so nothing is left to judge it by",
-            fix="lab train EXPERIMENT --walk-forward",
-        )
     experiment = Experiment.model_validate(run.manifest["experiment"])
     tried = runs.trials(root, experiment.markets)
     equity, fills, decisions = (run.table(name) for name in ("equity", "fills", "decisions"))
@@ -141,8 +135,8 @@ def data_facts(bars: Bars, experiment: Experiment, folds: Sequence[Mapping[str, 
         "interval": bars.interval,
         "calendar": bars.calendar,
         "rows": bars.frame.height,
-        "start": bars.frame["time"].min().isoformat(),  # type: ignore[union-attr]
-        "end": bars.frame["time"].max().isoformat(),  # type: ignore[union-attr]
+        "start": bars.closes[0].isoformat(),
+        "end": bars.closes[1].isoformat(),
         "gaps": gaps.to_dicts(),
         "null_share": {
             name: sum(fold["null_share"][name] * fold["test_rows"] for fold in folds) / max(rows, 1) for name in names

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,12 @@ class Bars:
     @property
     def symbols(self) -> list[str]:
         return self.frame["symbol"].unique(maintain_order=True).to_list()
+
+    @property
+    def closes(self) -> tuple[datetime, datetime]:
+        """The first and the last close of any symbol."""
+        times = self.frame["time"]
+        return cast(datetime, times.min()), cast(datetime, times.max())
 
     @property
     def largest_step(self) -> timedelta:
@@ -334,7 +340,12 @@ class Run:
     manifest: Mapping[str, Any]
 
     def table(self, name: str) -> pl.DataFrame:
-        """One of the run's tables: decisions, fills, equity or importance."""
+        """One of a walk-forward's tables: decisions, fills, equity, importance or costs; a final model has none."""
+        if self.kind == "final":
+            raise UsageError(
+                f"run {self.id} was fitted on all of its data, so nothing is left to judge it by",
+                fix="lab train EXPERIMENT --walk-forward",
+            )
         return pl.read_parquet(self.folder / f"{name}.parquet")
 
 

@@ -57,9 +57,9 @@ def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
     data, cut = experiment.data, experiment.folds
     bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.closes)
     if kind == "final":
-        first, last = bars.frame["time"].min(), bars.frame["time"].max()
-        after = last + MICROSECOND  # type: ignore[operator]
-        found = [Fold(0, Span(first, after), Span(after, after + MICROSECOND))]  # type: ignore[arg-type]
+        first, last = bars.closes
+        after = last + MICROSECOND
+        found = [Fold(0, Span(first, after), Span(after, after + MICROSECOND))]
     else:
         found = folds.walk_forward(
             bars.frame["time"].unique().sort(),
@@ -94,18 +94,18 @@ def learn(plan: Plan, workers: int = 1) -> Iterator[int]:
     runs.reopen(plan.folder)
     answers = labels.settle(plan.bars, plan.experiment.resolved_label).select("answer", "settled_at")
     rows = compute_columns(plan).hstack(answers).with_columns(plan.bars.age)
-    todo = []
+    unfinished = []
     for fold in plan.folds:
         if _finished(plan.folder, fold):
             yield fold.number
         else:
-            todo.append(fold)
+            unfinished.append(fold)
     if workers == 1:
-        yield from (learn_fold(_job(plan, fold, rows, threads=0)) for fold in todo)
+        yield from (learn_fold(_job(plan, fold, rows, threads=0)) for fold in unfinished)
         return
     # Spawned, not forked: a fork of a process with Polars threads can hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(learn_fold, _job(plan, fold, rows, threads=1)) for fold in todo]):
+        for done in as_completed([pool.submit(learn_fold, _job(plan, fold, rows, threads=1)) for fold in unfinished]):
             yield done.result()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lab.features import own, plain
 from tests.archive import Archive, kline_lines, month_path, serving, utc, zipped
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +77,11 @@ def net_return(text: str) -> str:
     found = re.search(r"net return\s*│\s*(\S+)", text)
     assert found
     return found[1]
+
+
+def test_the_feature_that_the_readme_shows_is_certified(own_registry: None, tmp_path: Path) -> None:
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "mine.py"
+    path.write_text(shown[0])
+    own.use(path, ["close_to_high", "close_to_high(50)"])
+    assert plain("close_to_high(50)").lookback == 51

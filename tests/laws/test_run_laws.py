@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lab import pipeline, runs
-from lab.errors import DamagedData, LookAhead
+from lab import findings, pipeline, runs
+from lab.errors import DamagedData, LookAhead, UsageError
 from lab.experiment import Experiment
 from lab.nouns import Fold, Run
 from tests.small import carried_out, experiment, fetched
@@ -279,3 +279,22 @@ def test_no_fold_sees_a_bar_from_after_its_test(run: Run, copy: Path) -> None:
     decided = [each.table("decisions").filter(pl.col("time") < last.test.start).drop("answer") for each in (run, other)]
     assert decided[0].height > 1000
     assert decided[0].equals(decided[1])
+
+
+def test_a_run_hands_out_a_portfolio_with_its_own_money(tmp_path: Path) -> None:
+    fetched(tmp_path, "FLOW-1", "FLOW-2", days=2.5)
+    run = carried_out(tmp_path, experiment(tmp_path, data__symbols='["FLOW-1", "FLOW-2"]'))
+    portfolio = pipeline.portfolio(tmp_path, run)
+    assert portfolio.orders.count().sum() == run.table("fills").height > 10
+    assert portfolio.final_value().sum() == pytest.approx(run.table("equity")["equity"][-1], abs=1e-9)
+
+
+def test_a_final_model_has_nothing_to_be_judged_by(tmp_path: Path) -> None:
+    fetched(tmp_path, "FLOW-1", days=1)
+    plan = pipeline.plan(tmp_path, experiment(tmp_path), "final")
+    assert list(pipeline.learn(plan)) == [0]
+    run = pipeline.conclude(plan, "a test")
+    for ask in (lambda: findings.weigh(tmp_path, run), lambda: pipeline.portfolio(tmp_path, run)):
+        with pytest.raises(UsageError, match="nothing is left to judge it by"):
+            ask()
+    assert runs.trials(tmp_path, plan.experiment.markets) == []
