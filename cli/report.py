@@ -1,11 +1,14 @@
 """`lab report`: one page about one run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import console
+
+if TYPE_CHECKING:
+    from lab.nouns import Run
 
 
 def report(
@@ -22,14 +25,12 @@ def report(
     )
 
 
-def write_page(run: object) -> Path:
+def write_page(run: "Run") -> Path:
     """The path of the page of `run`, freshly written."""
     from lab import findings
     from lab.files import write_atomically
-    from lab.nouns import Run
     from lab.report import render
 
-    assert isinstance(run, Run)
     page = Path("reports") / f"{run.id}.html"
     evidence = findings.weigh(Path(), run)
     tables = {name: run.table(name) for name in findings.TABLES}

@@ -1,11 +1,14 @@
 """`lab runs`: what has been tried."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import console
+
+if TYPE_CHECKING:
+    from lab.nouns import Run
 
 SHOWN = ("total_return", "sharpe", "dsr", "max_drawdown", "turnover_per_day", "break_even_bps", "trades", "correlation")
 
@@ -23,7 +26,7 @@ def runs(
         _list(list(kept.listed(Path())), as_json)
 
 
-def _list(found: list[Any], as_json: bool) -> None:
+def _list(found: list["Run"], as_json: bool) -> None:
     rows = [
         {
             "run": run.id,
@@ -46,7 +49,7 @@ def _list(found: list[Any], as_json: bool) -> None:
     console.result(rows, as_json, show)
 
 
-def _compare(found: list[Any], as_json: bool) -> None:
+def _compare(found: list["Run"], as_json: bool) -> None:
     from lab import findings
 
     evidence = {run.id: findings.weigh(Path(), run) for run in found}

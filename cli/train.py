@@ -1,11 +1,15 @@
 """`lab train`: fit an experiment, fold by fold or for what comes next."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import console
+
+if TYPE_CHECKING:
+    from lab.experiment import Experiment
+    from lab.nouns import Run
 
 
 def train(
@@ -30,7 +34,7 @@ def train(
     console.result(result, as_json, lambda: show_evidence(run.id, run.manifest["name"], evidence))
 
 
-def run_experiment(experiment: Any, path: str, walk_forward: bool, workers: int) -> tuple[Any, bool]:
+def run_experiment(experiment: "Experiment", path: str, walk_forward: bool, workers: int) -> tuple["Run", bool]:
     """The run of an experiment, and whether it was there already."""
     from lab import pipeline, runs
 
