@@ -166,6 +166,7 @@ class Experiment(Section):
             "feature_file": hashlib.sha256(self.feature_file.read_bytes()).hexdigest() if self.feature_file else None,
             "label": self.resolved_label.name,
             "folds": self.folds.model_dump(),
+            # Every model is a frozen dataclass, which a Protocol cannot say.
             "model": {**asdict(self.learner), "name": self.model["name"]},  # type: ignore[call-overload]
             "policy": asdict(self.policy),
             "costs": asdict(self.costs),

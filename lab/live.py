@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lab import features, pipeline, policy
-from lab.errors import BadBars, UsageError
+from lab import features, pipeline, policy, runs
+from lab.errors import BadBars, LabError, UsageError
 from lab.models import MODELS
 from lab.nouns import Bars, Decision, Feature, FittedModel, Fold, Run, Span
 
@@ -41,7 +41,8 @@ class Live:
 
     To the bit, if it is fed an unbroken stretch from its first bar on; from a later one on, to rounding.
     A run that walked forward uses the model of the fold that a bar falls in, and after the last one that of the
-    last; a final run its only model. Before the first, nothing is decided.
+    last; a final run its only model. Before the first, nothing is decided. A run whose files, or whose feature
+    file, were changed since is refused.
     """
 
     run: Run
@@ -49,7 +50,13 @@ class Live:
     _memories: dict[str, Memory] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        runs.verify(self.run)  # a damaged model can crash the process that reads it
         self._experiment = pipeline.experiment_of(self.run)
+        if self._experiment.settings != self.run.manifest["settings"]:
+            raise LabError(
+                f"{self._experiment.feature_file} is not the file that run {self.run.id} was made with",
+                fix=f"restore it, or make a run of what it says now: {self.run.manifest['command']}",
+            )
         self._sizing = pipeline.sizing_of(self._experiment.policy)
         self._learned = [self._load(fold) for fold in self.run.manifest["folds"]]
         self._kept = max(self._sizing.lookback, *(each.lookback for each in self._learned))

@@ -191,9 +191,9 @@ def conclude(plan: Plan, command: str) -> Run:
     manifest["folds"] = findings.fold_results(facts, plan.folds, decisions, equity, tested.calendar)
     manifest["planted"] = planted(plan.bars, scored, experiment, decisions, equity)
     manifest["sharpe_per_day"] = findings.sharpe_per_day(equity)
-    run = runs.save(plan.folder, manifest)
-    runs.record(plan.root, runs.Trial(run.id, experiment.markets, manifest["sharpe_per_day"]))
-    return run
+    # Before the run is one: whoever finds it later does not come by here again.
+    runs.record(plan.root, runs.Trial(plan.run_id, experiment.markets, manifest["sharpe_per_day"]))
+    return runs.save(plan.folder, manifest)
 
 
 def replay(

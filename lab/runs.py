@@ -87,12 +87,15 @@ def variant(run: Run, *choices: object) -> str:
 
 
 def find(root: Path, identifier: str) -> Run | None:
-    """The finished run of that id, made by this very code; null where there is none."""
+    """The finished run of that id, made by this very code, its files' hashes checked; null where there is none."""
     folder = runs_folder(root) / identifier
     if not (folder / MANIFEST).is_file():
         return None
     run = _read(folder)
-    return run if run.manifest["lineage"]["code"] == code_digest() else None
+    if run.manifest["lineage"]["code"] != code_digest():
+        return None
+    verify(run)
+    return run
 
 
 def load(root: Path, name: str) -> Run:

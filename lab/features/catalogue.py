@@ -222,5 +222,6 @@ def _tail_of(formula: Callable[..., Any]) -> Callable[..., Any]:
 
     signature = inspect.signature(formula)
     kept = list(signature.parameters.values())[1:]
+    # inspect.signature reads this attribute; the type of a function does not have it.
     parameters.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
     return parameters

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from lab import pipeline, store
-from lab.errors import BadBars, UsageError
+from lab.errors import BadBars, DamagedData, LabError, UsageError
 from lab.experiment import Experiment
 from lab.live import Live
 from lab.nouns import Bars, Decision, Piece, Run
@@ -46,11 +46,11 @@ def market(symbol: str, *, gaps: bool) -> Bars:
     return Bars(bars.frame.filter(~halted), "1m") if gaps else bars
 
 
-def record(root: Path, model: dict[str, Any]) -> Run:
+def record(root: Path, model: dict[str, Any], **changes: Any) -> Run:
     """A walk-forward over two markets, one of which was halted for an hour inside its first test."""
     for symbol, gaps in (("FLOW-1", True), ("FLOW-2", False)):
         store.commit(root / "data", "synthetic", Piece(symbol, "test", "0", market(symbol, gaps=gaps)))
-    plan = pipeline.plan(root, Experiment.model_validate({**SETTINGS, "model": model}), "walk-forward")
+    plan = pipeline.plan(root, Experiment.model_validate({**SETTINGS, "model": model, **changes}), "walk-forward")
     assert list(pipeline.learn(plan)) == list(range(len(plan.folds)))
     return pipeline.conclude(plan, "a test")
 
@@ -117,3 +117,27 @@ def test_a_final_model_decides_from_the_end_of_its_data_on(recorded: tuple[Path,
     last_seen = pipeline.bars_of(root, final).frame["time"].max()
     assert {each.score is None for each in decided if each.time <= last_seen} == {True}
     assert {each.score is None for each in decided if each.time > last_seen} == {False}
+
+
+def test_a_run_with_a_damaged_model_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    run = record(tmp_path, {"name": "boosted_trees", "trees": 5})
+    model = run.folder / "folds" / "00" / "model"
+    model.write_bytes(model.read_bytes()[:500])
+    with pytest.raises(DamagedData, match="model is missing or was changed"):
+        Live(run)
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_run_whose_feature_file_says_something_else_by_now_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = (
+        "import polars as pl\nfrom lab.features import feature\n\n\n"
+        '@feature(lookback=2)\ndef gain() -> pl.Expr:\n    """C / C[-1]."""\n'
+        '    return pl.col("close") / pl.col("close").shift(1)\n'
+    )
+    file.write_text(text)
+    run = record(tmp_path, {"name": "linear"}, features=["gain"], feature_file=file)
+    Live(run)
+    file.write_text(text.replace("shift(1)", "shift(1) - 1"))
+    with pytest.raises(LabError, match=r"mine\.py is not the file that run"):
+        Live(run)
