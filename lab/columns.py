@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lab.files import write_atomically
+from lab.files import parquet, write_atomically
 
 
 def remember(folder: Path, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
@@ -22,9 +22,7 @@ def remember(folder: Path, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
             return pl.read_parquet(BytesIO(data))
         path.unlink()
     table = make()
-    buffer = BytesIO()
-    table.write_parquet(buffer, compression="lz4")
-    data = buffer.getvalue()
+    data = parquet(table)
     write_atomically(folder / f"{hashlib.sha256(data).hexdigest()}.parquet", data)
     return table
 

@@ -5,7 +5,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+
+import polars as pl
 
 from lab.errors import LabError
 
@@ -26,6 +29,13 @@ def publish_once(path: Path, data: bytes) -> None:
     with _staged(path, data) as temporary:
         os.link(temporary, path)  # unlike a rename, a link never replaces
         _flush_folder(path.parent)
+
+
+def parquet(frame: pl.DataFrame) -> bytes:
+    """A table as the bytes of a Parquet file; the same rows give the same bytes."""
+    buffer = BytesIO()
+    frame.rechunk().write_parquet(buffer, compression="zstd", compression_level=3)
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from lab import backtest, columns, features, findings, folds, labels, policy, ru
 from lab.backtest import Costs
 from lab.errors import DamagedData, NotEnoughHistory
 from lab.experiment import Experiment
-from lab.files import write_atomically
+from lab.files import parquet, write_atomically
 from lab.nouns import AGE, MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
 from lab.policy import Thresholds
 from lab.sources import synthetic
@@ -187,7 +187,7 @@ def conclude(plan: Plan, command: str) -> Run:
         "costs": cost_curve(tested, decisions, experiment.costs),
     }
     for name, table in tables.items():
-        write_atomically(plan.folder / f"{name}.parquet", runs.parquet(table))
+        write_atomically(plan.folder / f"{name}.parquet", parquet(table))
     manifest["folds"] = findings.fold_results(facts, plan.folds, decisions, equity, tested.calendar)
     manifest["planted"] = planted(plan.bars, scored, experiment, decisions, equity)
     manifest["sharpe_per_day"] = findings.sharpe_per_day(equity)
@@ -333,7 +333,7 @@ def _write_fold(folder: Path, model: FittedModel, facts: Mapping[str, Any], scor
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model")
     write_atomically(folder / "facts.json", json.dumps(facts, indent=1, allow_nan=False).encode())
-    write_atomically(folder / "scores.parquet", runs.parquet(scored))  # last: it says that the fold is finished
+    write_atomically(folder / "scores.parquet", parquet(scored))  # last: it says that the fold is finished
 
 
 def _finished(folder: Path, fold: Fold) -> bool:

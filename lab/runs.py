@@ -9,11 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from lab.errors import DamagedData, LabError, UsageError
 from lab.files import append_line, write_atomically
@@ -52,13 +49,6 @@ def lineage() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
     }
-
-
-def parquet(frame: pl.DataFrame) -> bytes:
-    """A table as the bytes of a Parquet file, the same bytes each time."""
-    buffer = BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()
 
 
 def save(folder: Path, manifest: Mapping[str, Any]) -> Run:

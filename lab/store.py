@@ -23,7 +23,7 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from lab.errors import DamagedData, NoData, UsageError
-from lab.files import exclusive, publish_once, write_atomically
+from lab.files import exclusive, parquet, publish_once, write_atomically
 from lab.nouns import BAR_COLUMNS, OPTIONAL_COLUMNS, Bars, Calendar, Piece, Span, interval_length
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -306,9 +306,7 @@ def _write_rejected(table: _Table, piece: Piece) -> Part | None:
 def _write(
     table: _Table, folder: Path, rows: pl.DataFrame, first: datetime | None = None, last: datetime | None = None
 ) -> Part:
-    buffer = BytesIO()
-    rows.rechunk().write_parquet(buffer, compression="zstd", compression_level=3)  # same rows, same bytes
-    data = buffer.getvalue()
+    data = parquet(rows)
     sha256 = hashlib.sha256(data).hexdigest()
     path = folder / f"{sha256}.parquet"
     write_atomically(path, data)
