@@ -39,7 +39,7 @@ def fetch(folder: Path, root: Path) -> None:
         zipped = path.read_bytes()
         bars, rejected = read_klines(unzip(zipped, archive), archive)
         piece = Piece(SYMBOL, archive.origin, hashlib.sha256(zipped).hexdigest(), bars, rejected)
-        store.commit(root / "data", SOURCE, piece)
+        store.commit(root / "data", SOURCE, [piece])
 
 
 def report(root: Path, run: Run) -> None:
@@ -82,7 +82,7 @@ def keep(folder: Path, plan: Plan, run: Run) -> None:
     """Leave what came out, for the other way's to be set beside it."""
     columns = pipeline.compute_columns(plan).drop("symbol", "time")
     answers = labels.settle(plan.bars, plan.experiment.resolved_label)["answer"]
-    prices = plan.bars.frame.select("open", "high", "low", "close", "volume", "buy_volume")
+    prices = plan.table.frame.select("open", "high", "low", "close", "volume", "buy_volume")
     decisions, equity = run.table("decisions"), run.table("equity")
     np.savez(
         folder / "lab.npz",

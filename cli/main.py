@@ -6,12 +6,14 @@ import typer
 
 from cli import console
 from cli.backtest import backtest
+from cli.bars import bars
 from cli.data import data
 from cli.demo import demo
 from cli.features import features
 from cli.fetch import fetch
 from cli.report import report
 from cli.runs import runs
+from cli.sql import sql
 from cli.train import train
 from lab.errors import LabError
 
@@ -23,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="A trading research workbench: fetch → features → train --walk-forward → report.",
 )
-for verb in (demo, fetch, features, train, backtest, report, runs):
+for verb in (demo, fetch, bars, sql, features, train, backtest, report, runs):
     app.command(verb.__name__)(verb)
 app.add_typer(data, name="data")
 

@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,11 +13,12 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lab import features, labels, models
+from lab.asof import Side
 from lab.backtest import Costs
 from lab.errors import BadExperiment, UsageError
 from lab.features import own
 from lab.folds import duration, written
-from lab.nouns import Feature, FittedFeature, Label, Model, Span, interval_length
+from lab.nouns import INTERVALS, Feature, FittedFeature, Label, Model, Span, is_clocked
 from lab.policy import Thresholds
 from lab.registry import unknown
 
@@ -31,19 +32,41 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which bars: those that open from start up to end (UTC), as `lab fetch` has it; all there is where left out."""
+    """Which bars: those that open from start up to end (UTC), as `lab fetch` has it; all there is where left out.
+
+    `join` names side data (lab/asof.py). A gap of no more than `bridge`, e.g. `2h`, is treated as if no bar were
+    missing in it; by default none is.
+    """
 
     source: str
     symbols: Annotated[list[str], Field(min_length=1)]
     interval: str
     start: datetime | None = None
     end: datetime | None = None
+    join: list[str] = []
+    bridge: str = "0d"
 
     @field_validator("interval")
     @classmethod
     def _known(cls, interval: str) -> str:
-        interval_length(interval)
+        is_clocked(interval)
         return interval
+
+    @field_validator("bridge")
+    @classmethod
+    def _length(cls, text: str) -> str:
+        return written(duration(text))
+
+    @field_validator("join")
+    @classmethod
+    def _side_data(cls, join: list[str]) -> list[str]:
+        for text in join:
+            Side.parse(text)
+        return sorted(set(join))
+
+    @property
+    def sides(self) -> list[Side]:
+        return [Side.parse(text) for text in self.join]
 
     @field_validator("start", "end", mode="before")
     @classmethod
@@ -64,7 +87,7 @@ class Data(Section):
         """When the wanted bars close; null where neither start nor end is given."""
         if self.start is None and self.end is None:
             return None
-        bar = interval_length(self.interval)
+        bar = INTERVALS.get(self.interval, timedelta(0))
         earliest, latest = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
         return Span((self.start or earliest) + bar, (self.end or latest) + bar)
 

@@ -123,17 +123,21 @@ def importance(facts: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema={"fold": pl.Int64, "feature": pl.String, "share": pl.Float64}, orient="row")
 
 
-def data_facts(bars: Bars, experiment: Experiment, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def data_facts(
+    bars: Bars, versions: Mapping[str, int], experiment: Experiment, folds: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """What the run saw: digest, span, rows, gaps, and the share of test rows without a value per column."""
     rows = sum(fold["test_rows"] for fold in folds)
     names = folds[0]["null_share"] if folds else {}
     gaps = bars.gaps().with_columns(pl.col("after", "before").dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     return {
         "digest": bars.digest,
+        "versions": dict(versions),
         "source": experiment.data.source,
         "symbols": bars.symbols,
         "interval": bars.interval,
         "calendar": bars.calendar,
+        "bars_per_year": bars.bars_per_year,
         "rows": bars.frame.height,
         "start": bars.closes[0].isoformat(),
         "end": bars.closes[1].isoformat(),

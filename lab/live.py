@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lab import features, pipeline, policy, runs
+from lab import features, folds, pipeline, policy, runs
 from lab.errors import BadBars, LabError, UsageError
 from lab.models import MODELS
 from lab.nouns import Bars, Decision, Feature, FittedModel, Fold, Run, Span
@@ -61,7 +61,8 @@ class Live:
         self._learned = [self._load(fold) for fold in self.run.manifest["folds"]]
         self._kept = max(self._sizing.lookback, *(each.lookback for each in self._learned))
         data = self.run.manifest["data"]
-        self._empty = Bars(pl.DataFrame(), data["interval"], data["calendar"])
+        bridge = folds.duration(self._experiment.data.bridge)
+        self._empty = Bars(pl.DataFrame(), data["interval"], data["calendar"], bridge)
 
     def on_bar(self, bar: Mapping[str, Any]) -> Decision:
         """Take a closed bar (symbol, time and the columns of the run's bars) and decide what to hold after it.
@@ -87,7 +88,7 @@ class Live:
             volatility,
             chosen.enter,
             chosen.exit,
-            chosen.vol_per_bar(self._empty.bars_per_year),
+            chosen.vol_per_bar(self.run.manifest["data"]["bars_per_year"]),
             chosen.resize_band,
             chosen.shorts,
         )
@@ -107,7 +108,7 @@ class Live:
         last = memory.bars["time"][-1]
         if time <= last:
             raise BadBars(f"{symbol}: a bar of {time} came after that of {last}", fix="feed bars in order, each once")
-        if time - last > self._empty.largest_step:
+        if time - last > self._empty.unbroken_step:
             memory.bars, memory.age = row, 1
         else:
             # One chunk: computing on a frame of a thousand one-row chunks is far slower.

@@ -1,13 +1,14 @@
 """The few core types. Values are frozen: a new fact is a new value."""
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,19 +35,31 @@ BAR_COLUMNS: Mapping[str, pl.DataType] = {
     "time": TIME,
     **{name: pl.Float64() for name in (*PRICES, "volume")},
 }
-# Column groups that a market may or may not publish, and who publishes them.
+BOOK_LEVELS = 10  # for which bars hold order-flow imbalance
+# Columns that bars may or may not have, and who has them.
 OPTIONAL_COLUMNS: Mapping[str, str] = {
-    "buy_volume": "klines of --source binance or binance-um",
-    "quote_volume": "klines of --source binance or binance-um",
-    "trades": "klines of --source binance or binance-um",
+    **dict.fromkeys(("buy_volume", "quote_volume", "trades"), "klines of Binance, or lab bars from trades"),
+    "vwap": "lab bars from trades",
+    **dict.fromkeys(("bid", "ask", "bid_size", "ask_size", "spread", "micro_price"), "lab bars --book, from quotes"),
+    **{f"ofi_{level}": "lab bars --book, from books" for level in range(1, BOOK_LEVELS + 1)},
+    "depth_slope": "lab bars --book, from books",
+    "funding_rate": '[data] join = ["funding"]',
+    **dict.fromkeys(("open_interest", "accounts_ratio", "taker_ratio"), '[data] join = ["metrics"]'),
+    "premium": '[data] join = ["premium"]',
+    "mood": '[data] join = ["mood"]',
 }
+SIGNED = {*(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)), "spread", "funding_rate", "premium"}  # may be < 0
 
+EVENTS = "events"  # the interval of tables whose rows come as they happen
 INTERVALS: Mapping[str, timedelta] = {
     "1s": timedelta(seconds=1),
     **{f"{n}m": timedelta(minutes=n) for n in (1, 3, 5, 15, 30)},
     **{f"{n}h": timedelta(hours=n) for n in (1, 2, 4, 6, 8, 12)},
     "1d": timedelta(days=1),
 }
+# Bars that close once so much was traded: so many trades, units, units of money, or so much more of one side.
+TRADED_RULES = ("tick", "volume", "dollar", "imbalance", "run")
+TRADED_INTERVAL = re.compile(rf"({'|'.join(TRADED_RULES)})-([1-9]\d{{0,11}}(\.\d{{1,8}})?|0\.\d{{1,8}})")
 DAYS_PER_YEAR: Mapping[Calendar, float] = {"continuous": 365.25, "weekdays": 252.0}
 LONG_WEEKEND = timedelta(days=3)
 LONGEST_CLOSURE = timedelta(days=6)  # a market that opens on weekdays was closed so long after 11 September 2001
@@ -59,6 +72,18 @@ def interval_length(interval: str) -> timedelta:
     if interval not in INTERVALS:
         raise unknown("interval", interval, list(INTERVALS))
     return INTERVALS[interval]
+
+
+def is_clocked(interval: str) -> bool:
+    """Whether its bars close by the clock; `tick-100`, `dollar-1e6` and the like close by what was traded."""
+    if interval not in INTERVALS and not TRADED_INTERVAL.fullmatch(interval):
+        raise unknown("interval", interval, [*INTERVALS, *(f"{rule}-1000" for rule in TRADED_RULES)])
+    return interval in INTERVALS
+
+
+def opened(time: pl.Expr, interval: str) -> pl.Expr:
+    """When a bar that closed at `time` opened; of one that no clock closes, a moment before its close."""
+    return time - (INTERVALS[interval] if is_clocked(interval) else MICROSECOND)
 
 
 @dataclass(frozen=True)
@@ -86,12 +111,15 @@ class Bars:
 
     `frame` holds `symbol`, `time` (UTC, µs, the close of the bar: the first moment its numbers were known),
     open, high, low, close (finite, above 0), volume (null where the market publishes none) and any of
-    OPTIONAL_COLUMNS. `calendar` says when bars are due: round the clock, or on weekdays.
+    OPTIONAL_COLUMNS. `calendar` says when bars are due: round the clock, or on weekdays. A gap that lacks no more
+    than `bridge` is treated as if no bar were missing; none is, unless somebody decides so.
     """
 
     frame: pl.DataFrame
     interval: str
     calendar: Calendar = "continuous"
+    bridge: timedelta = timedelta(0)
+    kind: ClassVar[str] = "bars"
 
     @classmethod
     def of(cls, frame: pl.DataFrame, interval: str, calendar: Calendar = "continuous") -> Self:
@@ -109,7 +137,7 @@ class Bars:
                 f"the first, {first['symbol']} at {first['time']}: {first['fault']}",
                 fix="correct the rows or leave them out",
             )
-        interval_length(interval)
+        is_clocked(interval)
         return cls(typed, interval, calendar)
 
     @property
@@ -127,20 +155,35 @@ class Bars:
         """The longest way from one close to the next that is no gap.
 
         One bar; where markets open on weekdays, a long weekend more, and for daily bars an exchange's closure.
+        Bars that no clock closes have no gaps.
         """
+        if not is_clocked(self.interval):
+            return timedelta.max
         length = INTERVALS[self.interval]
         if self.calendar == "continuous":
             return length
         return length + (LONGEST_CLOSURE if length >= timedelta(days=1) else LONG_WEEKEND)
 
     @property
+    def unbroken_step(self) -> timedelta:
+        """The longest step that windows may cross: one that is no gap, or a gap that is bridged."""
+        return self.largest_step + self.bridge if is_clocked(self.interval) else self.largest_step
+
+    @property
     def bars_per_year(self) -> float:
-        return DAYS_PER_YEAR[self.calendar] * (timedelta(days=1) / INTERVALS[self.interval])
+        """How many bars a symbol has in a year; of bars that no clock closes, as many as these had on average."""
+        days = DAYS_PER_YEAR[self.calendar]
+        if is_clocked(self.interval):
+            return days * (timedelta(days=1) / INTERVALS[self.interval])
+        first, last = self.closes
+        return 365.25 * self.frame.height / len(self.symbols) * (timedelta(days=1) / max(last - first, MICROSECOND))
 
     @cached_property
     def segment(self) -> pl.Series:
-        """Number of the unbroken stretch that each row belongs to; a new symbol or a gap begins the next one."""
-        starts = (pl.col("symbol") != pl.col("symbol").shift(1)) | (pl.col("time").diff() > self.largest_step)
+        """Number of the unbroken stretch that each row belongs to; a new symbol or an unbridged gap begins one."""
+        starts = pl.col("symbol") != pl.col("symbol").shift(1)
+        if is_clocked(self.interval):
+            starts |= pl.col("time").diff() > self.unbroken_step
         return self.frame.select(starts.fill_null(False).cum_sum().alias("segment")).to_series()
 
     @cached_property
@@ -156,7 +199,9 @@ class Bars:
         return list(zip(starts, lengths, strict=True))
 
     def gaps(self) -> pl.DataFrame:
-        """Every place where bars are due and absent: symbol, the closes after and before it, bars missing."""
+        """Every place where bars are due and absent, bridged or not: symbol, the closes around it, bars missing."""
+        if not is_clocked(self.interval):
+            return pl.DataFrame(schema={"symbol": pl.String, "after": TIME, "before": TIME, "missing": pl.Int64})
         step = INTERVALS[self.interval] // MICROSECOND
         previous = pl.col("time").shift(1).over("symbol")
         return (
@@ -167,29 +212,50 @@ class Bars:
 
     def within(self, span: Span) -> Self:
         """The bars that closed inside `span`."""
-        return type(self)(self.frame.filter(span.covers(pl.col("time"))), self.interval, self.calendar)
+        return replace(self, frame=self.frame.filter(span.covers(pl.col("time"))))
 
     def of_symbol(self, symbol: str) -> Self:
-        return type(self)(self.frame.filter(pl.col("symbol") == symbol), self.interval, self.calendar)
+        return replace(self, frame=self.frame.filter(pl.col("symbol") == symbol))
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what the bars say (interval, calendar, names, every value), whatever files they came from."""
-        sha = hashlib.sha256(f"{self.interval} {self.calendar}".encode())
-        for name in self.frame.columns:
-            column = self.frame[name]
-            sha.update(name.encode())
-            sha.update(column.is_null().to_numpy().tobytes())
-            if column.dtype == pl.String:
-                sha.update("\n".join(column.fill_null("").to_list()).encode())
-            else:
-                sha.update(column.to_physical().fill_null(0).to_numpy().tobytes())
-        return sha.hexdigest()
+        return digest_of(self.frame, f"{self.interval} {self.calendar}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one kind of market data other than bars, as lab/kinds.py describes it, sorted by symbol and time."""
+
+    kind: str
+    frame: pl.DataFrame
+    interval: str = EVENTS
+    calendar: ClassVar[Calendar] = "continuous"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what the rows say, whatever files they came from."""
+        return digest_of(self.frame, f"{self.kind} {self.interval}")
+
+
+def digest_of(frame: pl.DataFrame, title: str) -> str:
+    """SHA-256 of a title and of every name and value of a table."""
+    sha = hashlib.sha256(title.encode())
+    for name in frame.columns:
+        column = frame[name]
+        sha.update(name.encode())
+        sha.update(column.is_null().to_numpy().tobytes())
+        if column.dtype == pl.String:
+            sha.update("\n".join(column.fill_null("").to_list()).encode())
+        else:
+            sha.update(column.to_physical().fill_null(0).to_numpy().tobytes())
+    return sha.hexdigest()
 
 
 def fault(columns: Collection[str]) -> pl.Expr:
     """Why a row of a typed, sorted frame with these columns cannot be a bar, as text; null where it can."""
     extras = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns]
+    least = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns and name not in SIGNED]
     bought = pl.col("buy_volume") if "buy_volume" in columns else pl.lit(None, dtype=pl.Float64)
     o, h, low, c = (pl.col(name) for name in PRICES)
     volume = pl.col("volume")
@@ -204,7 +270,9 @@ def fault(columns: Collection[str]) -> pl.Expr:
         .then(pl.lit("open or close lies outside low..high"))
         .when(~volume.is_finite() | (volume < 0))
         .then(pl.lit("the volume is negative or not a number"))
-        .when(pl.any_horizontal(pl.lit(False), *(~extra.is_finite() | (extra < 0) for extra in extras)))
+        .when(
+            pl.any_horizontal(pl.lit(False), *(~extra.is_finite() for extra in extras), *(each < 0 for each in least))
+        )
         .then(pl.lit("an optional column is negative or not a number"))
         .when(bought > volume * (1 + 1e-9))
         .then(pl.lit("takers bought more than was traded"))
@@ -314,17 +382,22 @@ class Decision:
 
 @dataclass(frozen=True)
 class Piece:
-    """A finished part of a fetch: the bars of one symbol and period, and what they were made from.
+    """A finished part of a fetch: rows of one symbol and period, and what they were made from.
 
-    `origin` names the object (a URL, a file, a generator), `digest` its content. `rejected` holds the rows
-    that could not be bars, with the reason in `fault`. `bars` is null where the source has nothing.
+    `origin` names the object (a URL, a file, a generator), `digest` its content. `table` is null where the source
+    has nothing. `rejected` holds the rows that could not be used, with the reason in `fault`; `repeats` counts exact
+    copies that were dropped. `span` is the stretch of time that the rows speak for where they have no key
+    (lab/kinds.py), from their first to their last where it is left out. `reading` says how a person had a file read.
     """
 
     symbol: str
     origin: str
     digest: str
-    bars: Bars | None
+    table: Bars | Table | None
     rejected: pl.DataFrame = field(default_factory=pl.DataFrame)
+    repeats: int = 0
+    span: Span | None = None
+    reading: str = ""
 
 
 @dataclass(frozen=True)

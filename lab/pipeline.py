@@ -4,6 +4,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from lab import backtest, columns, features, findings, folds, labels, policy, runs, store
+from lab import asof, backtest, columns, features, findings, folds, labels, policy, runs, store
+from lab.asof import Side
 from lab.backtest import Costs
 from lab.errors import DamagedData, NotEnoughHistory
-from lab.experiment import Experiment
+from lab.experiment import Data, Experiment
 from lab.files import parquet, write_atomically
-from lab.nouns import AGE, MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
+from lab.kinds import KINDS
+from lab.nouns import AGE, EVENTS, MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
 from lab.policy import Thresholds
 from lab.sources import synthetic
+from lab.store import TableName
 
 COST_CURVE_BPS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)
 Kind = Literal["walk-forward", "final"]
@@ -30,6 +34,7 @@ class Plan:
 
     experiment: Experiment
     bars: Bars
+    versions: Mapping[str, int]
     folds: list[Fold]
     kind: Kind
     run_id: str
@@ -54,8 +59,9 @@ class Job:
 
 def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
     """Read the bars of an experiment and cut their time into folds; a final model learns from all of it at once."""
-    data, cut = experiment.data, experiment.folds
-    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.closes)
+    cut = experiment.folds
+    versions = stored_versions(root, experiment)
+    bars = read_bars(root, experiment, versions)
     if kind == "final":
         first, last = bars.closes
         after = last + MICROSECOND
@@ -69,7 +75,7 @@ def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
             embargo=folds.duration(cut.embargo),
             expanding=cut.expanding,
         )
-    return Plan(experiment, bars, found, kind, runs.run_id(experiment.id, bars.digest, kind), root)
+    return Plan(experiment, bars, versions, found, kind, runs.run_id(experiment.id, bars.digest, kind), root)
 
 
 def compute_columns(plan: Plan) -> pl.DataFrame:
@@ -80,7 +86,8 @@ def compute_columns(plan: Plan) -> pl.DataFrame:
 def columns_folder(plan: Plan) -> Path:
     """Where the columns of an experiment are kept, named by everything that they are made from."""
     settings = plan.experiment.settings
-    made_from = [plan.bars.digest, runs.code_digest(), str(settings["features"]), str(settings["feature_file"])]
+    chosen = (settings["features"], settings["feature_file"], settings["data"]["bridge"])
+    made_from = [plan.bars.digest, runs.code_digest(), *map(str, chosen)]
     return columns.folder_of(plan.root / "data", made_from)
 
 
@@ -167,7 +174,7 @@ def conclude(plan: Plan, command: str) -> Run:
         "command": command,
         "experiment": experiment.model_dump(mode="json"),
         "settings": experiment.settings,
-        "data": findings.data_facts(plan.bars, experiment, facts),
+        "data": findings.data_facts(plan.bars, plan.versions, experiment, facts),
         "folds": facts,
         "lineage": runs.lineage(),
     }
@@ -286,19 +293,51 @@ def planted(
 def tested_bars(bars: Bars, scored: pl.DataFrame) -> Bars:
     """The bars that were scored, in the same order."""
     frame = bars.frame.join(scored, on=["symbol", "time"], how="semi", maintain_order="left")
-    return Bars(frame, bars.interval, bars.calendar)
+    return replace(bars, frame=frame)
 
 
 def bars_of(root: Path, run: Run) -> Bars:
-    """The very bars that a run saw; other ones under the same name are DamagedData."""
-    data = experiment_of(run).data
-    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.closes)
-    if bars.digest != run.manifest["data"]["digest"]:
-        raise DamagedData(
-            f"the stored bars are not those that run {run.id} saw",
-            fix=f"make a run of what is stored now: {run.manifest['command']}",
-        )
-    return bars
+    """The very bars that a run saw, be they stored newest or as an older version; if neither, DamagedData."""
+    experiment, seen = experiment_of(run), run.manifest["data"]
+    bars = read_bars(root, experiment, stored_versions(root, experiment))
+    if bars.digest == seen["digest"]:
+        return bars
+    with suppress(DamagedData):  # swept since
+        bars = read_bars(root, experiment, seen.get("versions", {}))
+        if bars.digest == seen["digest"]:
+            return bars
+    raise DamagedData(
+        f"the stored bars are not those that run {run.id} saw",
+        fix=f"make a run of what is stored now: {run.manifest['command']}",
+    )
+
+
+def read_bars(root: Path, experiment: Experiment, versions: Mapping[str, int]) -> Bars:
+    """An experiment's bars with their side data, from these versions of their tables."""
+    data = experiment.data
+    bars = store.read_bars(root / "data", data.source, data.symbols, data.interval, data.closes, versions)
+    for side in data.sides:
+        names = [_table_of(root, data, side, symbol) for symbol in bars.symbols]
+        rows = [
+            store.read(name, version=versions.get(str(name))).with_columns(symbol=pl.lit(symbol))
+            for name, symbol in zip(names, bars.symbols, strict=True)
+        ]
+        bars = asof.join(bars, side.kind, pl.concat(rows, how="diagonal"))
+    return replace(bars, bridge=folds.duration(data.bridge))
+
+
+def stored_versions(root: Path, experiment: Experiment) -> dict[str, int]:
+    """The newest version of each table that an experiment reads: bars by symbol, side data by the table's name."""
+    data = experiment.data
+    names = {symbol: TableName(root / "data", data.source, symbol, data.interval) for symbol in data.symbols}
+    for side in data.sides:
+        names |= {str(name): name for symbol in data.symbols if (name := _table_of(root, data, side, symbol))}
+    return {key: store.version_of(name) for key, name in sorted(names.items())}
+
+
+def _table_of(root: Path, data: Data, side: Side, symbol: str) -> TableName:
+    interval = data.interval if KINDS[side.kind].gridded else EVENTS
+    return TableName(root / "data", side.source, side.symbol or symbol, interval, side.kind)
 
 
 def experiment_of(run: Run) -> Experiment:
@@ -315,7 +354,7 @@ def longest_lookback(experiment: Experiment, fits: features.Fits) -> int:
 
 def _job(plan: Plan, fold: Fold, rows: pl.DataFrame, threads: int) -> Job:
     time = pl.col("time")
-    bars = Bars(plan.bars.frame.filter(time < fold.test.end), plan.bars.interval, plan.bars.calendar)
+    bars = replace(plan.bars, frame=plan.bars.frame.filter(time < fold.test.end))
     own = rows.filter((time >= fold.train.start) & (time < fold.test.end))
     return Job(plan.experiment, fold, bars, own, plan.folder, threads)
 

@@ -13,22 +13,28 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import parse_qsl
 
 HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
     "taker_buy_volume,taker_buy_quote_volume,ignore\n"
 )
 Fault = Callable[[BaseHTTPRequestHandler, bytes], None]
+Route = Callable[[dict[str, str]], bytes | tuple[int, bytes]]
 
 
 class Archive:
-    """Serves `folder`; `requests` are the paths asked for, `times` when, `faults` what to play first per path."""
+    """Serves `folder`; `requests` are the paths asked for, `times` when, `faults` what to play first per path.
+
+    Faults and routes also answer paths with a query.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requests: list[str] = []
         self.times: list[float] = []
         self._faults: dict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
+        self._routes: dict[str, Route] = {}
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -46,6 +52,10 @@ class Archive:
         """Answer the next requests for `path` by `faults`, then as usual."""
         self._faults[path] = iter(faults)
 
+    def route(self, path: str, answer: Route) -> None:
+        """Answer every request for `path` by what `answer` makes of its query: a body, or a status and a body."""
+        self._routes[path] = answer
+
     def publish(self, path: str, zipped: bytes, checksum: str | None = None) -> None:
         """Put an object and its checksum file into the archive."""
         target = self.folder / path
@@ -58,11 +68,15 @@ class Archive:
         path = handler.path.lstrip("/")
         self.requests.append(path)
         self.times.append(time.monotonic())
-        target = self.folder / path
+        place, _, query = path.partition("?")
+        target = self.folder / place
         body = target.read_bytes() if target.is_file() else None
         try:
-            if fault := next(self._faults[path], None):
+            if fault := next(self._faults[path], None) or next(self._faults[place], None):
                 fault(handler, body or b"")
+            elif route := self._routes.get(place):
+                answer = route(dict(parse_qsl(query, keep_blank_values=True)))
+                send(handler, *(answer if isinstance(answer, tuple) else (200, answer)))
             else:
                 send(handler, 200 if body is not None else 404, body or b"not here")
         except (BrokenPipeError, ConnectionResetError):

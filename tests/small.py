@@ -50,7 +50,7 @@ def fetched(root: Path, *symbols: str, days: float) -> None:
     """Store the first days of made-up markets under `root`."""
     request = Request(symbols, "1m", Span(START, START + timedelta(days=days)))
     for piece in SOURCES["synthetic"].fetch(request, ()):
-        store.commit(root / "data", "synthetic", piece)
+        store.commit(root / "data", "synthetic", [piece])
 
 
 def carried_out(root: Path, chosen: Experiment, workers: int = 1) -> Run:

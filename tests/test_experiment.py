@@ -241,7 +241,15 @@ def test_parameters_that_differ_in_the_last_digits_are_two_experiments(tmp_path:
 
 def test_settings_name_every_default(tmp_path: Path) -> None:
     assert experiment(tmp_path).settings == {
-        "data": {"source": "synthetic", "symbols": ["FLOW-1"], "interval": "1m", "start": None, "end": None},
+        "data": {
+            "source": "synthetic",
+            "symbols": ["FLOW-1"],
+            "interval": "1m",
+            "start": None,
+            "end": None,
+            "join": [],
+            "bridge": "0d",
+        },
         "features": ["flow_imbalance_5", "flow_imbalance_20", "log_return_5"],
         "feature_file": None,
         "label": "forward_return_30",

@@ -337,7 +337,7 @@ def test_a_feature_whose_columns_are_missing_names_the_column_and_who_has_it(ord
     with pytest.raises(MissingColumns) as refusal:
         compute(lean, [plain("open_gap"), plain("cvd(5)")])
     assert refusal.value.problem == "feature cvd_5 needs the column 'buy_volume', which these bars do not carry"
-    assert refusal.value.fix == "take the bars from klines of --source binance or binance-um"
+    assert refusal.value.fix == "take the bars from klines of Binance, or lab bars from trades"
     mine = Feature("mine", "mine", "Reads what no market publishes.", pl.col("sentiment"), 1)
     with pytest.raises(MissingColumns) as refusal:
         compute(ordinary, [mine])

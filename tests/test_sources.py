@@ -68,8 +68,8 @@ def fetched(source: BinanceArchives, span: Span = MARCH, done: Iterable[str] = (
 
 
 def bars(piece: Piece) -> Bars:
-    assert piece.bars is not None
-    return piece.bars
+    assert piece.table is not None
+    return piece.table
 
 
 def publish(archive: Archive, lines: list[str], path: str = PATH, header: str = "") -> None:
@@ -122,7 +122,7 @@ def test_without_the_file_of_a_month_the_files_of_its_days_are_used(archive: Arc
     publish_days(archive, "BTCUSDT", utc(2024, 2, 28), 2)  # 29 February included, 27 absent
     pieces = fetched(at(archive), Span(utc(2024, 2, 27), utc(2024, 3, 1)))
     days = [day_path("BTCUSDT", utc(2024, 2, day)) for day in (27, 28, 29)]
-    assert [(piece.origin, piece.bars and piece.bars.frame.height) for piece in pieces] == [
+    assert [(piece.origin, piece.table and piece.table.frame.height) for piece in pieces] == [
         (days[0], None),
         (days[1], 1440),
         (days[2], 1440),
@@ -134,7 +134,7 @@ def test_a_day_that_may_not_be_published_yet_is_not_called_absent(archive: Archi
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     publish_days(archive, "BTCUSDT", today - timedelta(days=4), 1)
     pieces = fetched(at(archive), Span(today - timedelta(days=4), today + timedelta(days=2)))
-    assert [(piece.origin[-14:-4], piece.bars is None) for piece in pieces] == [
+    assert [(piece.origin[-14:-4], piece.table is None) for piece in pieces] == [
         (f"{today - timedelta(days=4):%Y-%m-%d}", False),
         (f"{today - timedelta(days=3):%Y-%m-%d}", True),
     ]

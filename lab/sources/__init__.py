@@ -1,12 +1,13 @@
-"""Market → bars: one file per venue or format, each a lazy line in SOURCES."""
+"""Market → bars, trades, quotes, …: one file per venue or format, each a lazy line in SOURCES."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lab.errors import UsageError
-from lab.nouns import Piece, Span
+from lab.kinds import KINDS
+from lab.nouns import EVENTS, Piece, Span
 from lab.registry import LazyTable
 
 
@@ -14,12 +15,24 @@ from lab.registry import LazyTable
 class Request:
     """What a user asks of a source: bars of `symbols` that open in `span`, or all there are.
 
-    A source may hand out more than was asked for: it fetches whole objects, e.g. the file of a month.
+    Of another `kind` (lab/kinds.py), rows of that time; `interval` is EVENTS where the kind has none. A source may
+    hand out more than was asked for: it fetches whole objects, e.g. the file of a month.
     """
 
     symbols: tuple[str, ...]
     interval: str
     span: Span | None = None
+    kind: str = "bars"
+
+    def __post_init__(self) -> None:
+        if KINDS[self.kind].gridded == (self.interval == EVENTS):
+            raise UsageError(f"{self.kind} have no interval {self.interval}", fix="leave out --interval")
+
+    def of_kind(self, *kinds: str) -> str:
+        """The kind, for a source that has these; another is a UsageError."""
+        if self.kind not in kinds:
+            raise UsageError(f"this source has no {self.kind}", fix=f"ask for --kind {' or '.join(kinds)}")
+        return self.kind
 
     def bounded(self) -> Span:
         """The span, for a source that must have one."""
@@ -42,15 +55,18 @@ def next_month(time: datetime) -> datetime:
 
 
 class Source(Protocol):
-    """A place that bars come from; its settings are the fields of a frozen dataclass."""
+    """A place that market data comes from; its settings are the fields of a frozen dataclass."""
+
+    kinds: ClassVar[tuple[str, ...]]
 
     def count(self, request: Request) -> int:
         """About how many pieces `fetch` will yield where nothing is done yet, for a progress bar; asks nobody."""
 
-    def fetch(self, request: Request, done: Collection[str]) -> Iterator[Piece]:
+    def fetch(self, request: Request, done: Mapping[str, str]) -> Iterator[Piece]:
         """Yield finished pieces, oldest first within a symbol; origins in `done` are not asked for again.
 
-        An origin names its symbol too, where one object holds several.
+        `done` maps origins to the digest of what they were. An origin names its symbol too, where one object holds
+        several. A piece without a table says that the source has nothing there.
         """
 
 
@@ -59,9 +75,18 @@ SOURCES = LazyTable(
     {
         "binance": "lab.sources.binance:spot",
         "binance-um": "lab.sources.binance:usd_margined",
+        "binance-cm": "lab.sources.binance:coin_margined",
+        "binance-raw": "lab.sources.binance:raw_spot",
+        "binance-um-raw": "lab.sources.binance:raw_usd_margined",
+        "binance-cm-raw": "lab.sources.binance:raw_coin_margined",
+        "bybit": "lab.sources.bybit:bybit",
+        "databento": "lab.sources.databento:databento",
         "files": "lab.sources.files:files",
+        "kraken": "lab.sources.kraken:kraken",
+        "lobster": "lab.sources.lobster:lobster",
         "samples": "lab.sources.samples:samples",
         "synthetic": "lab.sources.synthetic:synthetic",
+        "tardis": "lab.sources.tardis:tardis",
     },
 )
 

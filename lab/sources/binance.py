@@ -1,223 +1,292 @@
-"""Binance's public kline archives: one zip a month, or a day, each with its checksum beside it.
+"""Binance: its public archive, one zip a month or a day with a checksum beside it, and its REST interface for the rest.
 
 Layout and defects of the archive: https://github.com/binance/binance-public-data
 """
 
-import hashlib
-import re
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
-from zipfile import BadZipFile, ZipFile
+from functools import partial
+from typing import ClassVar, cast
 
 import polars as pl
-from urllib3 import PoolManager
 
-from lab.errors import SourceError, UsageError
-from lab.nouns import Bars, Piece, Span, interval_length
+from lab.errors import UsageError
+from lab.kinds import KINDS
+from lab.nouns import INTERVALS, Bars, Piece, Span, Table, interval_length
 from lab.sources import Request, months, next_month
-from lab.sources.rows import moment, sift
-from lab.sources.web import PATIENT, Patience, connections, get
+from lab.sources.ahead import Job, Result, in_order
+from lab.sources.binance_datasets import DATASETS, DAY, RAW_TRADES, SYMBOL, Archive, Dataset
+from lab.sources.binance_listing import listed_symbols
+from lab.sources.binance_objects import Mirror, MonthForDays, csv_blocks, published_digest, verified
+from lab.sources.binance_rest import INTERFACES, Rest
+from lab.sources.binance_tables import read_table
+from lab.sources.web import PATIENT, Patience, connections
 
-# Files of a market with a header use these names; files without one have the same order.
-KLINE_COLUMNS = {
-    "open_time": pl.Int64(),
-    "open": pl.Float64(),
-    "high": pl.Float64(),
-    "low": pl.Float64(),
-    "close": pl.Float64(),
-    "volume": pl.Float64(),
-    "close_time": pl.Int64(),
-    "quote_volume": pl.Float64(),
-    "count": pl.Float64(),
-    "taker_buy_volume": pl.Float64(),
-    "taker_buy_quote_volume": pl.Float64(),
-    "ignore": pl.String(),
-}
-DAY = timedelta(days=1)
-PUBLISHED_AFTER = 2 * DAY  # the file of a day appears the next day; until two days later its absence says nothing
-BYTES_PER_BAR, BYTES_AT_LEAST = 320, 1 << 16  # more than twice what a line takes, as some files held each row twice
-
-
-@dataclass(frozen=True)
-class Archive:
-    """The klines of one symbol in one period, a month or a day, as one object of the archive."""
-
-    market: str
-    symbol: str
-    interval: str
-    period: Span
-
-    @property
-    def monthly(self) -> bool:
-        return self.period.end - self.period.start > DAY
-
-    @property
-    def stem(self) -> str:
-        return f"{self.symbol}-{self.interval}-{self.period.start:{'%Y-%m' if self.monthly else '%Y-%m-%d'}}"
-
-    @property
-    def origin(self) -> str:
-        cadence = "monthly" if self.monthly else "daily"
-        return f"data/{self.market}/{cadence}/klines/{self.symbol}/{self.interval}/{self.stem}.zip"
-
-    @property
-    def bytes_at_most(self) -> int:
-        due = (self.period.end - self.period.start) // interval_length(self.interval)
-        return BYTES_AT_LEAST + BYTES_PER_BAR * due
+ARCHIVE = "https://data.binance.vision"
+LISTING = "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
+# The file of a day appears the next day, that of a month on the first Monday after it; until two days later its
+# absence says nothing.
+DAY_PUBLISHED_AFTER, MONTH_PUBLISHED_AFTER = 2 * DAY, 9 * DAY
+MINUTE = timedelta(minutes=1)
+AT_ONCE, HUGE_AT_ONCE = 8, 2  # objects that are downloaded and read at the same time
 
 
 @dataclass(frozen=True)
 class BinanceArchives:
-    """Klines from Binance's public archives, with taker buy volume, quote volume and number of trades.
+    """What Binance publishes of one market.
 
-    The file of a month is used once there is one, else the files of its days. Every file must match its checksum.
-    A day that is in neither is a piece without bars, unless it may just not be published yet.
+    Every file must match its checksum. An object that the archive has in no form is a piece without a table, unless
+    it may just not be published yet: those days (of bars, and the month of USD-margined funding) are asked of the
+    REST interface at `rest_url`. Left empty, that is the market's own; none beside a mirror of the archive.
+    `refresh`: objects that are done are compared with their checksum file, and fetched again where it has changed.
     """
 
-    market: str
-    base_url: str = "https://data.binance.vision"
+    base_url: str = ARCHIVE
+    listing_url: str = LISTING
+    rest_url: str = ""
+    refresh: bool = False
     patience: Patience = PATIENT
 
+    market: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
+    datasets: ClassVar[Mapping[str, Dataset]] = DATASETS
+
     def count(self, request: Request) -> int:
-        return len(request.symbols) * len(months(request.bounded()))
+        parts = months(request.bounded())
+        by_month = self._dataset(request).cadences[0] == "monthly"
+        return len(request.symbols) * sum(1 if by_month else len(_days(part)) for part in parts)
 
-    def fetch(self, request: Request, done: Collection[str]) -> Iterator[Piece]:
-        interval_length(request.interval)
-        if request.interval == "1s" and self.market != "spot":
-            raise UsageError("futures have no 1s klines", fix="ask for --interval 1m or longer")
-        for symbol in request.symbols:
-            if not re.fullmatch(r"[A-Z0-9_]{1,32}", symbol):
-                raise UsageError(f"Binance has no symbol like {symbol!r}", fix="write it as in BTCUSDT")
-        now = datetime.now(UTC)
+    def symbols(self, kind: str, interval: str) -> list[str]:
+        """All symbols that the archive ever had of this kind, sorted, whether they still trade or not."""
+        dataset = self._dataset(Request((), interval, kind=kind))
         with connections() as pools:
-            for symbol in request.symbols:
-                for part in months(request.bounded()):
-                    yield from self._month(pools, symbol, request.interval, part, done, now)
+            return listed_symbols(pools, self.listing_url, self.market, dataset, self.patience)
 
-    def _month(
-        self, pools: PoolManager, symbol: str, interval: str, part: Span, done: Collection[str], now: datetime
-    ) -> Iterator[Piece]:
-        month, *days = (Archive(self.market, symbol, interval, period) for period in _periods(part))
-        missing = [day for day in days if day.origin not in done and day.period.end <= now]
-        if month.origin in done or not missing:
-            return
-        if month.period.end <= now and (piece := self._piece(pools, month)):
-            yield piece
-            return
-        for day in missing:
-            if piece := self._piece(pools, day):
-                yield piece
-            elif day.period.end + PUBLISHED_AFTER <= now:
-                yield Piece(symbol, day.origin, "", None)
+    def fetch(self, request: Request, done: Mapping[str, str]) -> Iterator[Piece]:
+        dataset, parts, now = self._dataset(request), months(request.bounded()), datetime.now(UTC)
+        for symbol in request.symbols:
+            if not SYMBOL.fullmatch(symbol):
+                raise UsageError(f"Binance has no symbol like {symbol!r}", fix="write it as in BTCUSDT")
+        with connections() as pools:
+            mirror = Mirror(pools, self.base_url, self.patience)
+            rest_url = self.rest_url or (INTERFACES[self.market].host if self.base_url == ARCHIVE else "")
+            rest = Rest(pools, rest_url, self.market, self.patience) if rest_url else None
+            visits = (
+                _Visit(self.market, dataset, symbol, request.interval, mirror, rest, done, now)
+                for symbol in request.symbols
+            )
+            jobs = (job for visit in visits for part in parts for job in visit.jobs(part, refresh=self.refresh))
+            yield from in_order(jobs, HUGE_AT_ONCE if dataset.huge else AT_ONCE, pools.cut)
 
-    def _piece(self, pools: PoolManager, archive: Archive) -> Piece | None:
-        zipped = self._verified(pools, archive)
-        if zipped is None:
-            return None
-        bars, rejected = read_klines(unzip(zipped, archive), archive)
-        return Piece(archive.symbol, archive.origin, hashlib.sha256(zipped).hexdigest(), bars, rejected)
-
-    def _verified(self, pools: PoolManager, archive: Archive) -> bytes | None:
-        """The bytes of the zip, which match its checksum; downloaded a second time where they did not at first."""
-        url = f"{self.base_url.rstrip('/')}/{archive.origin}"
-        for _ in range(2):
-            zipped = get(pools, url, at_most=archive.bytes_at_most, patience=self.patience)
-            if zipped is None:
-                return None
-            if not zipped.startswith(b"PK"):
-                raise SourceError(f"{url} is no zip: it begins with {zipped[:20]!r}", fix="check --base-url")
-            text = get(pools, f"{url}.CHECKSUM", at_most=1024, patience=self.patience)
-            named = re.fullmatch(rb"([0-9a-fA-F]{64}) [ *](\S+)\s*", text or b"")
-            if named is None or named[2].decode(errors="replace") != f"{archive.stem}.zip":
-                said = "is missing" if text is None else f"says {text[:100]!r}"
-                raise SourceError(
-                    f"the checksum of {url} {said}",
-                    fix="unverified data is not stored: use the origin or a full mirror",
-                )
-            expected, actual = named[1].decode().lower(), hashlib.sha256(zipped).hexdigest()
-            if actual == expected:
-                return zipped
-        raise SourceError(
-            f"{url} has SHA-256 {actual}, its checksum file says {expected}, twice in a row",
-            fix="nothing of it is stored: try again later, or at another --base-url",
-        )
+    def _dataset(self, request: Request) -> Dataset:
+        dataset = self.datasets[request.of_kind(*self.kinds)]
+        if dataset.gridded and interval_length(request.interval) < MINUTE and self.market != "spot":
+            raise UsageError(f"futures have no {request.interval} klines", fix="ask for --interval 1m or longer")
+        return dataset
 
 
-def unzip(zipped: bytes, archive: Archive) -> bytes:
-    """The one CSV of an archive's zip; another member, another name or more bytes than its bars can take is refused."""
-    name, limit = f"{archive.stem}.csv", archive.bytes_at_most
-    try:
-        with ZipFile(BytesIO(zipped)) as file:
-            if file.namelist() != [name]:
-                raise _refused(archive, f"it holds {file.namelist()[:3]}, not {name} alone")
-            with file.open(name) as member:
-                text = member.read(limit + 1)
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as damage:
-        raise _refused(archive, f"it cannot be unzipped: {damage}") from None
-    if len(text) > limit:
-        raise _refused(archive, f"its content is larger than the {limit:,} bytes that its bars can take")
-    return text
+@dataclass(frozen=True)
+class Spot(BinanceArchives):
+    """Binance spot: klines with taker buy volume, and trades (of one taker order at one price as one).
 
-
-def read_klines(text: bytes, archive: Archive) -> tuple[Bars, pl.DataFrame]:
-    """The bars in an archive's CSV, with or without a header, in ms or µs; and the rows that cannot be bars.
-
-    Rejected besides impossible prices: rows outside the period in the file's name, off the grid of the interval,
-    or not open for all of it (bars cut by a halt).
+    Trades are the archive's aggTrades: `id` numbers them, `count` says how many of the market's trades each holds.
     """
-    length, period = interval_length(archive.interval), archive.period
-    opened = pl.col("time") - length
-    suspect = (
-        pl.when(~period.covers(opened))
-        .then(pl.lit("outside the period that the file is named for"))
-        .when(pl.col("time").dt.epoch("us") % (length // timedelta(microseconds=1)) != 0)
-        .then(pl.lit(f"not on the grid of {archive.interval} bars"))
-        .when(moment(pl.col("close_time") + 1) != pl.col("time"))
-        .then(pl.lit(f"not open for {archive.interval}"))
-    )
-    rows = _parse(text, archive).with_columns(symbol=pl.lit(archive.symbol), time=moment(pl.col("open_time")) + length)
-    bars, rejected = sift(
-        rows.rename({"count": "trades", "taker_buy_volume": "buy_volume"}),
-        archive.interval,
-        "continuous",
-        suspect=suspect,
-    )
-    if rejected.height and bars.frame.is_empty():
-        raise _refused(archive, f"none of its {rejected.height} rows is a bar; the first: {rejected['fault'][0]}")
-    return bars, rejected
+
+    market: ClassVar[str] = "spot"
+    kinds: ClassVar[tuple[str, ...]] = ("bars", "trades")
 
 
-def _parse(text: bytes, archive: Archive) -> pl.DataFrame:
-    first = BytesIO(text).readline().decode(errors="replace").strip().split(",")
-    headed = first == list(KLINE_COLUMNS)
-    if not text:
-        return pl.DataFrame(schema=KLINE_COLUMNS)
-    if not headed and (len(first) != len(KLINE_COLUMNS) or not first[0].isdigit()):
-        raise _refused(archive, f"it begins with {','.join(first)[:60]!r}, which is neither klines nor their header")
-    try:
-        # A value that is no number becomes null, and its row is rejected for it.
-        return pl.read_csv(BytesIO(text), has_header=headed, schema=KLINE_COLUMNS, ignore_errors=True)
-    except pl.exceptions.PolarsError as damage:
-        raise _refused(archive, f"it cannot be read: {str(damage).splitlines()[0]}") from None
+@dataclass(frozen=True)
+class UsdMargined(BinanceArchives):
+    """Binance USD-margined futures: klines, trades, quotes, depth, funding, metrics, mark, index and premium bars.
+
+    Trades are the archive's aggTrades, which leave out trades of the insurance fund and deleveraging. Quotes exist
+    from 2023-05-16 to 2024-03-30.
+    """
+
+    market: ClassVar[str] = "futures/um"
+    kinds: ClassVar[tuple[str, ...]] = (
+        "bars", "trades", "quotes", "depth", "funding", "metrics", "mark", "index", "premium",
+    )  # fmt: skip
 
 
-def _refused(archive: Archive, why: str) -> SourceError:
-    return SourceError(
-        f"{archive.origin} is refused: {why}", fix="nothing of it is stored; report it to the archive's owner"
-    )
+@dataclass(frozen=True)
+class CoinMargined(BinanceArchives):
+    """Binance coin-margined futures: as USD-margined ones, and liquidations from 2023-06 to 2024-10.
+
+    Volumes of bars are in the base asset, from the columns that hold it, and there is no `quote_volume`. The sizes of
+    trades, quotes, depth and liquidations are contracts, as the archive has nothing else.
+    """
+
+    market: ClassVar[str] = "futures/cm"
+    kinds: ClassVar[tuple[str, ...]] = (*UsdMargined.kinds, "liquidations")
 
 
-def _periods(part: Span) -> Iterator[Span]:
-    """The month that holds `part`, then each day that it touches."""
-    day = part.start.replace(hour=0, minute=0, second=0, microsecond=0)
-    yield Span(day.replace(day=1), next_month(day))
-    while day < part.end:
-        yield Span(day, day + DAY)
-        day += DAY
+@dataclass(frozen=True)
+class RawSpot(BinanceArchives):
+    """Binance spot: every single trade."""
+
+    market: ClassVar[str] = "spot"
+    kinds: ClassVar[tuple[str, ...]] = ("trades",)
+    datasets: ClassVar[Mapping[str, Dataset]] = {"trades": RAW_TRADES}
 
 
-spot = BinanceArchives("spot")
-usd_margined = BinanceArchives("futures/um")
+@dataclass(frozen=True)
+class RawUsdMargined(RawSpot):
+    """Binance USD-margined futures: every single trade."""
+
+    market: ClassVar[str] = "futures/um"
+
+
+@dataclass(frozen=True)
+class RawCoinMargined(RawSpot):
+    """Binance coin-margined futures: every single trade, its size in the base asset."""
+
+    market: ClassVar[str] = "futures/cm"
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One fetch of one symbol: what it wants, whom it asks, what is there already, and when it began."""
+
+    market: str
+    dataset: Dataset
+    symbol: str
+    interval: str
+    mirror: Mirror
+    rest: Rest | None
+    done: Mapping[str, str]
+    now: datetime
+
+    def jobs(self, part: Span, *, refresh: bool) -> Iterator[Job[Piece]]:
+        """The work for one month or a part of it, in the order of time."""
+        month, days = self._archive(_month(part)), [self._archive(day) for day in _days(part)]
+        if refresh:
+            yield from (partial(self._refreshed, archive) for archive in (month, *days) if archive.origin in self.done)
+        if month.origin in self.done:
+            return
+        match self.dataset.cadences:
+            case ("monthly",):
+                yield partial(self._whole_month, month)
+            case ("monthly", _):
+                yield from self._month_or_days(month, self._missing(days, month))
+            case ("daily",):
+                yield from (partial(self._day, day) for day in self._missing(days, month))
+            case _:
+                missing = self._missing(days, month)
+                kept = MonthForDays(self.mirror, month, len(missing))
+                yield from (partial(self._day_or_part_of_month, day, kept) for day in missing)
+
+    def _archive(self, period: Span) -> Archive:
+        return Archive(self.market, self.dataset, self.symbol, self.interval, period)
+
+    def _missing(self, days: Iterable[Archive], month: Archive) -> list[Archive]:
+        """The days that have begun and are not here, neither by their own file nor as a part of the month's."""
+        held = (day for day in days if day.period.start < self.now)
+        return [d for d in held if d.origin not in self.done and _part_of(month, d) not in self.done]
+
+    def _month_or_days(self, month: Archive, missing: list[Archive]) -> Iterator[Job[Piece]]:
+        days = tuple(partial(self._day, day) for day in missing)
+        if missing and month.period.end <= self.now:
+            yield partial(self._month_or_else, month, days)
+        else:
+            yield from days
+
+    def _month_or_else(self, month: Archive, days: tuple[Job[Piece], ...]) -> Result[Piece]:
+        """The month's piece; where there is none, its first missing day at once, then the others."""
+        piece = self._piece(month)
+        return Result((piece,)) if piece else Result(days[0]().finished, further=days[1:])
+
+    def _whole_month(self, month: Archive) -> Result[Piece]:
+        return self._found_or_absent(month, MONTH_PUBLISHED_AFTER)
+
+    def _day(self, day: Archive) -> Result[Piece]:
+        return self._found_or_absent(day, DAY_PUBLISHED_AFTER)
+
+    def _day_or_part_of_month(self, day: Archive, month: MonthForDays) -> Result[Piece]:
+        with month.turn():
+            result = self._day(day)
+            if [piece.table for piece in result.finished] == [None] and (piece := self._part(day, month)):
+                return Result((piece,))
+            return result
+
+    def _found_or_absent(self, archive: Archive, published_after: timedelta) -> Result[Piece]:
+        """The object's piece; where the archive does not have it, the REST interface's, or that there is none."""
+        if archive.period.end <= self.now and (piece := self._piece(archive)):
+            return Result((piece,))
+        if archive.period.end + published_after <= self.now:
+            return Result((Piece(self.symbol, archive.origin, "", None),))
+        piece = self._unpublished(archive, self.rest) if self.rest and self.rest.has(archive) else None
+        return Result((piece,) if piece else ())
+
+    def _refreshed(self, archive: Archive) -> Result[Piece]:
+        """The object's piece, where its checksum file does not say what it said when it was fetched."""
+        published = published_digest(self.mirror, archive)
+        if published in (None, self.done[archive.origin]):
+            return Result()
+        piece = self._piece(archive)
+        return Result((piece,) if piece else ())
+
+    def _piece(self, archive: Archive) -> Piece | None:
+        with verified(self.mirror, archive) as found:
+            if found is None:
+                return None
+            zipped, digest = found
+            blocks = self.mirror.pools.until_cut(csv_blocks(zipped, archive))
+            return self._made(archive.origin, digest, archive.period, *read_table(blocks, archive))
+
+    def _part(self, day: Archive, month: MonthForDays) -> Piece | None:
+        """A day's rows in the file of its month; None where there are none."""
+        if month.archive.period.end > self.now:
+            return None
+        with month.opened() as found:
+            if found is None:
+                return None
+            zipped, digest = found
+            blocks = self.mirror.pools.until_cut(csv_blocks(zipped, month.archive))
+            table, rejected, repeats = read_table(blocks, month.archive, only=day.period)
+        if table.frame.is_empty():
+            return None
+        return self._made(_part_of(month.archive, day), digest, day.period, table, rejected, repeats)
+
+    def _unpublished(self, archive: Archive, rest: Rest) -> Piece | None:
+        """What the REST interface has of a period; None where that is nothing new."""
+        if self.dataset.gridded:
+            length = INTERVALS[self.interval]
+            begun = (min(archive.period.end, self.now) - archive.period.start) // length
+            if not begun or rest.name(archive, archive.period.start + (begun - 1) * length) in self.done:
+                return None
+        if not (text := rest.csv(archive)):
+            return None
+        table, rejected, repeats = read_table([text], archive)
+        last = cast(datetime, table.frame["time"].max())
+        name = rest.name(archive, last - INTERVALS[self.interval] if self.dataset.gridded else last)
+        return None if name in self.done else self._made(name, table.digest, None, table, rejected, repeats)
+
+    def _made(
+        self, origin: str, digest: str, period: Span | None, table: Bars | Table, rejected: pl.DataFrame, repeats: int
+    ) -> Piece:
+        span = None if KINDS[self.dataset.kind].key else period
+        return Piece(self.symbol, origin, digest, table, rejected, repeats, span)
+
+
+def _part_of(month: Archive, day: Archive) -> str:
+    """The origin of a day's rows that come from the file of its month."""
+    return f"{month.origin}#{day.period.start:%Y-%m-%d}"
+
+
+def _month(part: Span) -> Span:
+    first = part.start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return Span(first, next_month(first))
+
+
+def _days(part: Span) -> list[Span]:
+    """Each day that `part` touches."""
+    first = part.start.replace(hour=0, minute=0, second=0, microsecond=0)
+    count = -(-(part.end - first) // DAY)
+    return [Span(first + n * DAY, first + (n + 1) * DAY) for n in range(count)]
+
+
+spot, usd_margined, coin_margined = Spot(), UsdMargined(), CoinMargined()
+raw_spot, raw_usd_margined, raw_coin_margined = RawSpot(), RawUsdMargined(), RawCoinMargined()

@@ -1,10 +1,11 @@
 """Real daily history that ships inside a dependency: S&P 500 and NASDAQ composite, 1999 to 2018."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from importlib.metadata import version
+from typing import ClassVar
 
 import polars as pl
 
@@ -24,10 +25,13 @@ class Samples:
     as closed at the UTC midnight after it.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("bars",)
+
     def count(self, request: Request) -> int:
         return len(request.symbols)
 
-    def fetch(self, request: Request, done: Collection[str]) -> Iterator[Piece]:
+    def fetch(self, request: Request, done: Mapping[str, str]) -> Iterator[Piece]:
+        request.of_kind(*self.kinds)
         if request.interval != "1d":
             raise UsageError(f"the samples have no {request.interval} bars", fix="ask for --interval 1d")
         for symbol in request.symbols:

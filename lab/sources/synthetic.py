@@ -8,26 +8,32 @@ A symbol is MARKET-SEED, e.g. `FLOW-1`; the same symbol is the same market for e
     taker buys buy_volume[t] = volume[t]·(1 + tanh(f[t]/4))/2
 
 The open is the close of the bar before, so nothing happens between bars. NOISE is the same market with β = 0.
+Both also have the trades inside these bars (synthetic_trades.py); BOOK has an order book (synthetic_book.py).
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 from scipy.signal import lfilter
 
 from lab.errors import UsageError
-from lab.nouns import Bars, Matrix, Piece, Span, Vector
+from lab.nouns import Bars, Matrix, Piece, Span, Table, Vector
 from lab.registry import unknown
 from lab.sources import Request, months
+from lab.sources.synthetic_book import book_day
+from lab.sources.synthetic_trades import trades_within
 
 INTERVAL = "1m"
-BAR = timedelta(minutes=1)
+BAR, DAY = timedelta(minutes=1), timedelta(days=1)
 BIRTH, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
 EDGES = {"FLOW": 0.29e-4, "NOISE": 0.0}  # β: log return of the next bar per unit of pressure
+KINDS_OF = {**dict.fromkeys(EDGES, ("bars", "trades")), "BOOK": ("trades", "quotes", "books")}
+NUMBERS_A_DAY = 10_000_000  # for trades; no day has so many
 
 MINUTES_PER_DAY = 1440
 PERSISTENCE = 0.5 ** (1 / 30)  # φ
@@ -80,9 +86,15 @@ def best_correlation(horizon: int, symbols: Collection[str] = ("FLOW-0",)) -> fl
 
 def market_of(symbol: str) -> tuple[str, int]:
     """`FLOW-1` → its market and seed; anything else is a UsageError."""
+    return _market_with("bars", symbol)
+
+
+def _market_with(kind: str, symbol: str) -> tuple[str, int]:
     market, _, seed = symbol.partition("-")
-    if market not in EDGES:
-        raise unknown("market", market, list(EDGES))
+    if market not in KINDS_OF:
+        raise unknown("market", market, list(KINDS_OF))
+    if kind not in KINDS_OF[market]:
+        raise UsageError(f"{market} has no {kind}", fix=f"ask for --kind {' or '.join(KINDS_OF[market])}")
     if not re.fullmatch(r"0|[1-9][0-9]{0,8}", seed):
         raise UsageError(f"{symbol!r} names no seed", fix=f"write a market and a whole number, e.g. {market}-1")
     return market, int(seed)
@@ -90,26 +102,54 @@ def market_of(symbol: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Made-up 1m markets, FLOW with a planted edge and NOISE without, e.g. FLOW-1 for seed 1; from 2024-01-01 on.
+    """Made-up markets, e.g. FLOW-1 for seed 1: 1m bars and trades of FLOW (an edge) and NOISE (none); BOOK has books.
 
-    A market is the same whatever part of it is asked for.
+    A market is the same whatever part of it is asked for, from 2024-01-01 on. Trades, quotes and books come in whole
+    days.
     """
 
-    def count(self, request: Request) -> int:
-        return len(request.symbols) * len(months(_lifetime(request)))
+    kinds: ClassVar[tuple[str, ...]] = ("bars", "trades", "quotes", "books")
 
-    def fetch(self, request: Request, done: Collection[str]) -> Iterator[Piece]:
-        if request.interval != INTERVAL:
-            raise UsageError(f"made-up markets have no {request.interval} bars", fix=f"ask for --interval {INTERVAL}")
+    def count(self, request: Request) -> int:
         span = _lifetime(request)
-        markets = {symbol.upper(): market_of(symbol.upper()) for symbol in request.symbols}
+        return len(request.symbols) * len(months(span) if request.kind == "bars" else _days(span))
+
+    def fetch(self, request: Request, done: Mapping[str, str]) -> Iterator[Piece]:
+        kind, span = request.of_kind(*self.kinds), _lifetime(request)
+        if kind == "bars" and request.interval != INTERVAL:
+            raise UsageError(f"made-up markets have no {request.interval} bars", fix=f"ask for --interval {INTERVAL}")
+        symbols = [symbol.upper() for symbol in request.symbols]
+        markets = {symbol: _market_with(kind, symbol) for symbol in symbols}
         for symbol, (market, seed) in markets.items():
-            wanted = {_origin(symbol, month): month for month in months(span)}
-            if missing := {origin: month for origin, month in wanted.items() if origin not in done}:
-                bars = simulate(market, seed, (span.end - BIRTH) // BAR)
-                for origin, month in missing.items():
-                    piece = bars.within(Span(month.start + BAR, month.end + BAR))
-                    yield Piece(symbol, origin, piece.digest, piece)
+            if kind == "bars":
+                yield from _bar_pieces(symbol, market, seed, span, done)
+            else:
+                yield from _event_pieces(symbol, market, seed, span, kind, done)
+
+
+def _bar_pieces(symbol: str, market: str, seed: int, span: Span, done: Mapping[str, str]) -> Iterator[Piece]:
+    wanted = {_origin(symbol, month): month for month in months(span)}
+    if missing := {origin: month for origin, month in wanted.items() if origin not in done}:
+        bars = simulate(market, seed, (span.end - BIRTH) // BAR)
+        for origin, month in missing.items():
+            piece = bars.within(Span(month.start + BAR, month.end + BAR))
+            yield Piece(symbol, origin, piece.digest, piece)
+
+
+def _event_pieces(
+    symbol: str, market: str, seed: int, span: Span, kind: str, done: Mapping[str, str]
+) -> Iterator[Piece]:
+    days = [day for day in _days(span) if _origin(f"{symbol} {kind}", day) not in done]
+    bars = simulate(market, seed, (days[-1].end - BIRTH) // BAR) if days and market in EDGES else None
+    for day in days:
+        number = (day.start - BIRTH) // DAY
+        if bars is None:
+            frame = book_day(symbol, seed, day.start, number, kind)
+        else:
+            within = bars.within(Span(day.start + BAR, day.end + BAR))
+            frame = trades_within(within, np.random.default_rng([seed, 5, number]), number * NUMBERS_A_DAY)
+        table = Table(kind, frame)
+        yield Piece(symbol, _origin(f"{symbol} {kind}", day), table.digest, table, span=day)
 
 
 def simulate(market: str, seed: int, count: int) -> Bars:
@@ -166,14 +206,20 @@ def _lifetime(request: Request) -> Span:
     span = request.bounded()
     if span.start < BIRTH or span.end > END:
         raise UsageError(
-            f"made-up markets have no bars from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}",
+            f"made-up markets have no {request.kind} from {span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}",
             fix=f"ask for a part of {BIRTH:%Y-%m-%d} to {END:%Y-%m-%d}",
         )
     return span
 
 
-def _origin(symbol: str, part: Span) -> str:
-    return f"synthetic {symbol} {part.start:%Y-%m-%dT%H:%M} to {part.end:%Y-%m-%dT%H:%M}"
+def _days(span: Span) -> list[Span]:
+    """The days (UTC) that a span touches, whole."""
+    first = span.start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return [Span(first + n * DAY, first + (n + 1) * DAY) for n in range(-((first - span.end) // DAY))]
+
+
+def _origin(what: str, part: Span) -> str:
+    return f"synthetic {what} {part.start:%Y-%m-%dT%H:%M} to {part.end:%Y-%m-%dT%H:%M}"
 
 
 synthetic = Synthetic()

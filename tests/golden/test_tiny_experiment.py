@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
             "buy_volume": 5.0 + 3.0 * FLOW,
         }
     )
-    store.commit(root / "data", "files", Piece("PENCIL", "by hand", "0", Bars.of(frame, "1h")))
+    store.commit(root / "data", "files", [Piece("PENCIL", "by hand", "0", Bars.of(frame, "1h"))])
     experiment = Experiment.model_validate(
         {
             "name": "Pencil and paper",

@@ -40,7 +40,7 @@ def permuted(seed: int) -> Bars:
 def weighed(root: Path, bars: Bars, **changes: str) -> dict[str, Any]:
     """What a whole run on these bars is worth: stored, cut, learned, decided, traded and judged."""
     (symbol,) = bars.symbols
-    store.commit(root / "data", "files", Piece(symbol, "made here", bars.digest, bars))
+    store.commit(root / "data", "files", [Piece(symbol, "made here", bars.digest, bars)])
     settings = {"data__source": '"files"', "data__symbols": f'["{symbol}"]', **FREE, **changes}
     chosen: Experiment = experiment(root, **settings)
     return findings.weigh(root, carried_out(root, chosen))

@@ -49,7 +49,7 @@ def market(symbol: str, *, gaps: bool) -> Bars:
 def record(root: Path, model: dict[str, Any], **changes: Any) -> Run:
     """A walk-forward over two markets, one of which was halted for an hour inside its first test."""
     for symbol, gaps in (("FLOW-1", True), ("FLOW-2", False)):
-        store.commit(root / "data", "synthetic", Piece(symbol, "test", "0", market(symbol, gaps=gaps)))
+        store.commit(root / "data", "synthetic", [Piece(symbol, "test", "0", market(symbol, gaps=gaps))])
     plan = pipeline.plan(root, Experiment.model_validate({**SETTINGS, "model": model, **changes}), "walk-forward")
     assert list(pipeline.learn(plan)) == list(range(len(plan.folds)))
     return pipeline.conclude(plan, "a test")

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from lab import findings, pipeline, runs
+from lab import findings, pipeline, runs, store
 from lab.errors import DamagedData, LookAhead, UsageError
 from lab.experiment import Experiment
 from lab.nouns import Fold, Run
@@ -166,8 +167,11 @@ def test_other_data_under_the_same_settings_is_another_run(run: Run, home: Path,
     plan = pipeline.plan(copy, experiment(copy, **CHOSEN), "walk-forward")
     assert plan.experiment.id == experiment(home, **CHOSEN).id
     assert plan.run_id != run.id
+    old = runs.load(copy, run.id)
+    assert pipeline.bars_of(copy, old).digest == old.manifest["data"]["digest"] != plan.bars.digest
+    store.sweep(store.TableName(copy / "data", "synthetic", "FLOW-1", "1m"), timedelta(0))
     with pytest.raises(DamagedData, match=f"the stored bars are not those that run {run.id} saw"):
-        pipeline.bars_of(copy, runs.load(copy, run.id))
+        pipeline.bars_of(copy, old)
 
 
 def test_a_run_of_other_code_is_not_this_run(run: Run, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +272,7 @@ def test_no_fold_sees_a_bar_from_after_its_test(run: Run, copy: Path) -> None:
             pl.when(later).then(pl.col(name) * 1000).otherwise(name).alias(name)
             for name in ("open", "high", "low", "close", "volume")
         )
-        store.commit(copy / "data", "synthetic", Piece(symbol, "poison", "poison", Bars(poisoned, "1m")))
+        store.commit(copy / "data", "synthetic", [Piece(symbol, "poison", "poison", Bars(poisoned, "1m"))])
     other = carried_out(copy, plan.experiment)
     assert other.id != run.id
     for number in range(last.number + 1):
