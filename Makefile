@@ -17,6 +17,7 @@ test: .venv/test
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.data
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""Zipped klines → Parquet, by lab with every check and by others without: `python -m benchmarks.converting WAY ZIPS OUT`.
+"""Zipped klines → Parquet, by lab and by others: `python -m benchmarks.converting WAY ZIPS OUT [COPIES]`.
 
 lab does what `lab fetch` does once a file is downloaded, the checksum included. The others unzip, read the CSV with its
 types and write one Parquet file a month: no check, no hash, no sync.
@@ -17,9 +17,20 @@ from pathlib import Path
 from benchmarks.clock import peak_mib, tell
 from benchmarks.task import SYMBOL
 
-NAMES = (
-    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,taker_buy_quote_volume,ignore"
-).split(",")
+NAMES = [
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
+]
 WHOLE = ("open_time", "close_time", "count", "ignore")
 
 

@@ -1,4 +1,4 @@
-"""A large store: one month out of it beside raw readers, and a finished fetch again: `python -m benchmarks.reading OUT`."""
+"""A large store: a month out of it, and a finished fetch again: `python -m benchmarks.reading FOLDER`."""
 
 import subprocess
 import sys
@@ -11,7 +11,6 @@ from typing import Any
 import duckdb
 import numpy as np
 import polars as pl
-import pyarrow.dataset  # type: ignore[import-untyped]
 
 from benchmarks.clock import tell
 from lab import store
@@ -50,7 +49,6 @@ def readers(root: Path) -> dict[str, Callable[[], int]]:
     """Ways to read the bars of one symbol that opened in one month; each returns their number."""
     files = f"{root}/data/kind=bars/**/*.parquet"
     wanted = (pl.col("symbol") == SYMBOLS[3]) & (pl.col("month") == f"{MONTH.start:%Y-%m}")
-    one = pyarrow.dataset.field
     closes = Span(MONTH.start + MINUTE, MONTH.end + MINUTE)
 
     def lab() -> int:
@@ -58,12 +56,6 @@ def readers(root: Path) -> dict[str, Callable[[], int]]:
 
     def polars() -> int:
         return pl.scan_parquet(files, hive_partitioning=True).filter(wanted).collect().height
-
-    def arrow() -> int:
-        folder = pyarrow.dataset.dataset(
-            root / "data/kind=bars", partitioning="hive", exclude_invalid_files=True, schema=None
-        )
-        return int(folder.to_table(filter=one("month") == "2020-03").num_rows)
 
     def sql() -> int:
         where = f"symbol = '{SYMBOLS[3]}' and month = '{MONTH.start:%Y-%m}'"

@@ -32,7 +32,7 @@ def rows_of(
     interval: str = "1m",
     seed: int = 1,
 ) -> pl.DataFrame:
-    """Bars that close `moves` (log returns) apart, with every optional column; a bar that does not move has no range.
+    """Bars that close `moves` (log returns) apart, with all that klines have; a bar that does not move has no range.
 
     steps: how many intervals each bar closes after the one before (1 where left out; 2 or more is a gap).
     """

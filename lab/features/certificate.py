@@ -8,8 +8,9 @@ import polars as pl
 
 from lab.errors import LookAhead
 from lab.features.catalogue import compute, over_stretch
-from lab.nouns import MICROSECOND, Bars, Feature, interval_length
+from lab.nouns import MICROSECOND, OPTIONAL_COLUMNS, SIGNED, Bars, Feature, Vector, interval_length
 
+KLINE_COLUMNS = ("buy_volume", "quote_volume", "trades")
 AFTER = 150  # rows proved beyond the look-back, per market
 TOLERANCE = 1e-9
 
@@ -105,7 +106,21 @@ def rough_market(kind: str, rows: int) -> Bars:
             "trades": np.ceil(volume),
         }
     )
-    return Bars.of(frame, interval)
+    return Bars.of(frame.hstack(_rarer_columns(close)), interval)
+
+
+def _rarer_columns(close: Vector) -> pl.DataFrame:
+    """Made-up values of the optional columns that klines do not have; now and then one is null."""
+    rng = np.random.default_rng(20_240_301)
+    rows = len(close)
+    near = {name: close * (1 + away) for name, away in (("vwap", 1e-5), ("bid", -1e-4), ("ask", 1e-4))}
+    columns = {**near, "micro_price": close * (1 + rng.normal(0, 3e-5, rows))}
+    for name in OPTIONAL_COLUMNS:
+        if name not in columns:
+            columns[name] = rng.normal(0, 1, rows) if name in SIGNED else rng.lognormal(1, 1, rows)
+    frame = pl.DataFrame({name: values for name, values in columns.items() if name not in KLINE_COLUMNS})
+    unknown = pl.Series(rng.random(rows) < 0.05)
+    return frame.select(pl.when(~unknown).then(pl.all()))
 
 
 ROUGH_MARKETS = ("plain", "hourly", "flat", "quiet", "jumpy", "gaps", "tiny", "huge")

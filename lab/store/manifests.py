@@ -23,6 +23,7 @@ from lab.store.layout import TableName
 
 FORMAT = 1
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBERED = re.compile(r"(\d+)\.json")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,13 @@ def latest(table: TableName) -> tuple[int, Manifest]:
 
 def numbers(table: TableName) -> list[int]:
     """The numbers of the versions that are still known, oldest first."""
-    return sorted(int(path.stem) for path in table.log.glob("[0-9]*.json"))
+    try:
+        names = [path.name for path in table.log.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as refused:
+        raise unreadable(table.log, refused, fix="lab data repair") from None
+    return sorted(int(found[1]) for name in names if (found := _NUMBERED.fullmatch(name)))
 
 
 def version(table: TableName, number: int) -> Manifest:

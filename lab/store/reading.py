@@ -9,7 +9,7 @@ import polars as pl
 
 from lab.errors import NoData, UsageError
 from lab.kinds import KINDS
-from lab.nouns import INTERVALS, MICROSECOND, Bars, Calendar, Span
+from lab.nouns import EVENTS, INTERVALS, MICROSECOND, Bars, Calendar, Span
 from lab.store import manifests
 from lab.store.layout import TableName, table_names
 from lab.store.manifests import Change, Manifest, Origin, Part, latest, versions
@@ -214,13 +214,17 @@ def holding(name: TableName) -> Holding | None:
 def _no_data(name: TableName, span: Span | None) -> NoData:
     wanted = f" between {span.start:%Y-%m-%d %H:%M} and {span.end:%Y-%m-%d %H:%M}" if span else ""
     held = [each for each in tables(name.root) if each.symbol == name.symbol]
-    has = "; ".join(f"{each.interval} {each.kind} from {each.source}, {_days(each)}" for each in held)
+    has = "; ".join(f"{_what(each)} from {each.source}, {_days(each)}" for each in held)
     fetch = name.command
     if span:
         bar = INTERVALS.get(name.interval, timedelta(0))  # fetch asks for bars by when they open
         last_day = (span.end - bar - MICROSECOND).astimezone(UTC) + timedelta(days=1)
         fetch += f" --start {span.start - bar:%Y-%m-%d} --end {last_day:%Y-%m-%d}"
     return NoData(f"the store has no {name}{wanted} (it has {has or 'nothing of that symbol'})", fix=fetch)
+
+
+def _what(held: Holding) -> str:
+    return held.kind if held.interval == EVENTS else f"{held.interval} {held.kind}"
 
 
 def _days(held: Holding) -> str:

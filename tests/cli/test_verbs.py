@@ -43,7 +43,7 @@ def test_neither_torch_nor_vectorbt_is_imported_before_it_is_needed() -> None:
 
 
 def test_every_verb_explains_itself(tmp_path: Path) -> None:
-    verbs = ["demo", "fetch", "features", "train", "backtest", "report", "runs", "data"]
+    verbs = ["demo", "fetch", "bars", "sql", "features", "train", "backtest", "report", "runs", "data"]
     listed = lab(tmp_path, "--help").stdout
     for verb in verbs:
         shown = lab(tmp_path, verb, "--help")
