@@ -42,7 +42,7 @@ def test_every_command_of_the_walkthrough_runs(archive: Archive, tmp_path: Path)
     for example in (ROOT / "experiments").glob("*.toml"):
         shutil.copy(example, folder / "experiments")
     commands = walkthrough()
-    assert len(commands) == 15
+    assert len(commands) == 22
     said = {}
     for command in commands:
         mirror = ["--base-url", archive.url] if "binance" in command else []
@@ -69,7 +69,7 @@ def test_every_command_of_the_walkthrough_runs(archive: Archive, tmp_path: Path)
     # The ledger has both runs, and the replay at other costs, which was one more trial.
     ledger = [json.loads(line) for line in (folder / "experiments" / "ledger.jsonl").read_text().splitlines()]
     assert len({line["trial"] for line in ledger}) == 3
-    stored = pl.read_parquet(folder / "data" / "kind=bars" / "**" / "*.parquet", hive_partitioning=True)
+    stored = pl.read_parquet(folder / "data/kind=bars/source=binance/**/*.parquet", hive_partitioning=True)
     assert stored.filter(pl.col("symbol") == "BTCUSDT").height == 87_840
 
 
