@@ -75,7 +75,7 @@ def test_what_becomes_known_later_changes_nothing_before(
 def test_a_day_that_was_published_at_once_counts_with_its_newest_row() -> None:
     """As when a whole history is fetched in one go: thousands of rows are known from the same moment on."""
     rows: list[Row] = [(each, time, 5000 - time % 2, float(time)) for each in "ABC" for time in range(4000)]
-    assert joined(dict.fromkeys("ABC", [4998, 4999, 5000]), rows) == [None, 3999.0, 3999.0] * 3
+    assert joined({each: [4998, 4999, 5000] for each in "ABC"}, rows) == [None, 3999.0, 3999.0] * 3
 
 
 def test_there_is_nothing_before_the_first_was_known() -> None:

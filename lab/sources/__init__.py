@@ -81,12 +81,15 @@ SOURCES = LazyTable(
         "binance-cm-raw": "lab.sources.binance:raw_coin_margined",
         "bybit": "lab.sources.bybit:bybit",
         "databento": "lab.sources.databento:databento",
+        "fear-greed": "lab.sources.fear_greed:fear_greed",
         "files": "lab.sources.files:files",
+        "gdelt": "lab.sources.gdelt:gdelt",
         "kraken": "lab.sources.kraken:kraken",
         "lobster": "lab.sources.lobster:lobster",
         "samples": "lab.sources.samples:samples",
         "synthetic": "lab.sources.synthetic:synthetic",
         "tardis": "lab.sources.tardis:tardis",
+        "yahoo": "lab.sources.yahoo:yahoo",
     },
 )
 

@@ -10,6 +10,7 @@ from lab.kinds import KINDS
 from lab.nouns import TIME
 from lab.sources.mapping import ABSENT, SIDES, Reading
 from lab.sources.times import Clock
+from lab.sources.vendor import divided
 
 # Text that stands for no number, in any case.
 NO_NUMBER = ("", "-", "na", "n/a", "nan", "none", "null")
@@ -61,7 +62,7 @@ class MappedRows:
         self._check(ours, column, values, unread, "which is no number")
         numerator, denominator = self.reading.units.get(ours, (1, 1))
         if numerator != denominator:
-            values = values * float(numerator) / float(denominator)
+            values = pl.select(divided(pl.lit(values) * float(numerator), denominator)).to_series()
         return values, _reason(column, unread, f"{ours} is {{}}, which is no number")
 
     def _sides(self, column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -83,13 +84,11 @@ class MappedRows:
             )
 
     def _filled(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """What the absence of a column says; and of a cell, unless there was something that could not be read."""
+        """What it says that a column, or a cell of it, is absent."""
         kind = KINDS[self.reading.kind]
         absent = {name: pl.lit(value, kind.columns[name]) for name, value in ABSENT.get(kind.name, {}).items()}
         return rows.with_columns(
-            pl.when(pl.col("wrong").is_null()).then(pl.col(name).fill_null(value)).otherwise(name).alias(name)
-            if name in rows.columns
-            else value.alias(name)
+            (pl.col(name).fill_null(value) if name in rows.columns else value).alias(name)
             for name, value in absent.items()
         )
 

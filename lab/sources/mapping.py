@@ -23,17 +23,21 @@ kind = "books"                    # what --kind says
 symbol = "GC"                     # or [columns] symbol = "…", or nothing: the one that was asked for
 timezone = "America/New_York"     # of times that name no zone; UTC where left out
 time_format = "%d.%m.%Y %H:%M"    # only where lab cannot read the times by itself
-time_is = "close"                 # of bars: stamped with their open (where left out) or their close
-[columns]                         # ours = theirs
+# time_is = "close"               # of bars, where they are not stamped with their open
+[columns]                         # ours = theirs, where theirs is unusual
 time = ["Date", "Time"]           # one column, or some that are read one after the other
-bid = { pattern = "bid_price_{}", from = 0, levels = 5 }    # bid_1 to bid_5
-[values.side]                     # how the file spells that a taker bought (1) or sold (-1)
-B = 1
-S = -1
-[units]                           # what a number of the file is worth
-price = 0.0001
-[known]                           # of funding, metrics, mood, news, actions: known so long after `time`
-delay = "1h"                      # or after [columns] known_at; with neither, from the moment of fetching on"""
+bid = { pattern = "bid_price_{}", from = 0, levels = 5 }    # bid_1 to bid_5, or bid_1 = "…"
+ask = { pattern = "offer_price_{}", from = 0, levels = 5 }
+[units]                           # what 1 of the file is worth
+bid = 0.0001
+ask = 0.0001
+# [values.side]                   # of trades: how the file spells that a taker bought (1) or sold (-1)
+# B = 1
+# S = -1
+# [values.symbol]                 # what a symbol of the file is to be called
+# "EUR/USD" = "EURUSD"
+# [known]                         # of funding, metrics, mood, news, actions: known so long after their time,
+# delay = "1h"                    # or after [columns] known_at; with neither, from the moment of fetching on"""
 
 # What columns are usually called; capitals and spaces do not matter. Every column also goes by its own name.
 USUAL_TIMES = ("time", "open_time", "timestamp", "datetime", "date", "date_time", "gmt_time", "")

@@ -44,28 +44,30 @@ def sift_kind(
     """The same for any kind: its rows, sorted by symbol and time, the rejected ones, and the number of repeats.
 
     Rows of one time keep their order. Of rows that agree in the kind's key, or else in the `id` or `uid` that their
-    market gave them, the first stays, and exact repeats are dropped; of events without either, equal rows are all kept.
+    market gave them, the first stays, and exact repeats are dropped. Events without either are all kept, equal or not.
     """
     schema = kind.schema(rows.columns)
     typed = rows.with_columns(pl.col(name).cast(dtype, strict=False) for name, dtype in schema.items())
-    identity = ["symbol", *(kind.key or [name for name in ("time", "id", "uid") if name in schema])]
-    named = bool(kind.key) or "id" in schema or "uid" in schema
+    ids = [] if kind.key else [name for name in ("id", "uid") if name in schema]
+    identity = ["symbol", *(kind.key or ["time", *ids])]
+    named = (
+        pl.lit(True) if kind.key else pl.any_horizontal(pl.lit(False), *(pl.col(name).is_not_null() for name in ids))
+    )
     reason = kind.fault(typed.columns)
     if suspect is not None:
         reason = pl.coalesce(reason, suspect)
     judged = typed.with_columns(fault=reason)
-    if _as_it_should_be(judged, identity if named else ["symbol", "time"], distinct=named):
+    if _as_it_should_be(judged, identity, distinct=bool(kind.key or ids)):
         return judged.select(*schema), judged.clear(), 0
-    unique = typed.unique(maintain_order=True) if named else typed
+    unique = typed.filter(~named | pl.struct(pl.all()).is_first_distinct())
     # Judged one by one first, so that a row never loses its place to an impossible one for the same time.
     alone = unique.with_columns(
         symbol=pl.when(pl.col("symbol").is_not_null()).then(pl.int_range(pl.len()).cast(pl.String))
     )
     judged = unique.with_columns(alone.select(fault=reason))
     possible = judged.filter(pl.col("fault").is_null()).sort("symbol", "time", maintain_order=True)
-    if named:
-        second = ~pl.struct(identity).is_first_distinct()
-        possible = possible.with_columns(fault=pl.when(second).then(pl.lit(SECOND)))
+    second = named & ~pl.struct(identity).is_first_distinct()
+    possible = possible.with_columns(fault=pl.when(second).then(pl.lit(SECOND)))
     good = possible.filter(pl.col("fault").is_null()).select(*schema)
     rejected = pl.concat([judged.filter(pl.col("fault").is_not_null()), possible.filter(pl.col("fault").is_not_null())])
     return good, rejected, typed.height - unique.height
@@ -76,6 +78,8 @@ def _as_it_should_be(judged: pl.DataFrame, order: list[str], *, distinct: bool) 
     if judged.height < 2:
         return judged["fault"].null_count() == judged.height
     if judged["fault"].null_count() < judged.height or judged["symbol"].n_unique() > 1:
+        return False
+    if any(judged[name].null_count() for name in order):
         return False
     if "uid" in order and "id" not in order:  # names say nothing about order
         return judged["time"].is_sorted() and not judged["uid"].is_duplicated().any()

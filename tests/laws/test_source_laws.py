@@ -24,9 +24,12 @@ MARKETS = {"binance": "spot", "binance-um": "futures/um", "binance-cm": "futures
 TOLD_ELSEWHERE = {
     "bybit": "test_bybit",
     "databento": "test_databento",
+    "fear-greed": "test_fear_greed",
+    "gdelt": "test_gdelt",
     "kraken": "test_kraken",
     "lobster": "test_lobster",
     "tardis": "test_tardis",
+    "yahoo": "test_yahoo",
 }
 
 
@@ -163,7 +166,7 @@ def test_the_same_request_gives_the_same_rows(case: Case) -> None:
     assert {piece.symbol for piece in first} == set(case.request.symbols)
     for piece in first:
         if piece.table is not None:
-            assert piece.table.frame["symbol"].unique().to_list() == [piece.symbol]
+            assert piece.table.frame["symbol"].unique().to_list() in ([], [piece.symbol])
             assert (piece.table.kind, piece.table.interval) == (case.request.kind, case.request.interval)
             assert as_it_should_be(piece.table)
 

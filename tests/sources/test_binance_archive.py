@@ -1,7 +1,6 @@
 """Which objects of Binance's archive are asked for, in which order, and what is made of those that are not there."""
 
 import io
-import os
 import random
 import signal
 import stat
@@ -340,11 +339,10 @@ def test_an_interrupted_fetch_ends_at_once_and_leaves_no_threads(archive: Archiv
         archive.play(month_path("AAA", f"2023-{month:02}", interval="1h"), repeat(fault))
     before = threading.active_count()
     pieces = replace(at(archive, spot), patience=PATIENT).fetch(Request(("AAA",), "1h", YEAR), {})
-    next(pieces)
-    interrupt = Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt = Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
-        next(pieces)
+        list(pieces)
     ended = time.monotonic()
     interrupt.join()
     ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPool")]
