@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
 Thing = TypeVar("Thing")
+HEARTBEAT = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,14 @@ def _finished(pool: ThreadPoolExecutor, jobs: Iterable[Job[Thing]], ahead: int) 
     remaining = iter(jobs)
     waiting = deque(pool.submit(job) for job in islice(remaining, ahead))
     while waiting:
-        result = waiting.popleft().result()
+        result = _result(waiting.popleft())
         waiting.extend(pool.submit(job) for job in islice(remaining, 1))
         yield from result.finished
         yield from _finished(pool, result.further, ahead)
+
+
+def _result(future: Future[Result[Thing]]) -> Result[Thing]:
+    """What a job brings, once it is done; an interrupt need not wait for that, as some systems have it wait."""
+    while not wait([future], timeout=HEARTBEAT).done:
+        pass
+    return future.result()
