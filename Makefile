@@ -1,9 +1,9 @@
 # make demo and make test do all their own set-up; everything they need is in this repository.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := torch,vectorbt
+EXTRAS := ccxt,torch,vectorbt
 
-.PHONY: demo test bench clean
+.PHONY: demo test stress bench clean
 
 demo: .venv/demo
 	$(BIN)/lab demo
@@ -14,6 +14,10 @@ test: .venv/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
+
+# Each fault as often as a night allows; the end of the report says how many were tried.
+stress: .venv/test
+	$(BIN)/pytest tests/faults --many
 
 bench: .venv/test
 	$(BIN)/python -m benchmarks

@@ -117,15 +117,13 @@ def fetch_into_store(chosen: "Source", source: str, request: "Request") -> Itera
 
 
 def _list_sources(json: bool) -> None:
-    from lab.sources import SOURCES
+    from lab.sources import described
 
-    rows = [
-        {"source": name, "kinds": list(SOURCES[name].kinds), "has": SOURCES[name].__doc__.splitlines()[0]}
-        for name in SOURCES
-    ]
+    sources = described()
+    rows = [{"source": name, "kinds": list(kinds), "has": meaning} for name, kinds, meaning in sources]
     columns = ("source", "kinds", "what it has")
     console.result(
-        rows, json, lambda: console.table([(r["source"], ", ".join(r["kinds"]), r["has"]) for r in rows], columns)
+        rows, json, lambda: console.table([(name, ", ".join(kinds), has) for name, kinds, has in sources], columns)
     )
 
 

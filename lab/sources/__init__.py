@@ -94,9 +94,15 @@ SOURCES = LazyTable(
 )
 
 
+CCXT = "ccxt-"  # and the name that ccxt has for an exchange
+
+
 def source_named(name: str, **settings: Any) -> Source:
-    """The registered source with some of its settings replaced; a setting it does not have is a UsageError."""
-    source = SOURCES[name]
+    """The registered source with some of its settings replaced; a setting it does not have is a UsageError.
+
+    `ccxt-kraken` and the like are exchanges by their own interfaces.
+    """
+    source = _exchange(name) if name.startswith(CCXT) else SOURCES[name]
     known = [setting.name for setting in fields(source)]
     for setting in settings:
         if setting not in known:
@@ -104,3 +110,18 @@ def source_named(name: str, **settings: Any) -> Source:
             raise UsageError(f"--{option} means nothing to --source {name}", fix=f"leave out --{option}")
     configured: Source = replace(source, **settings)
     return configured
+
+
+def described() -> list[tuple[str, tuple[str, ...], str]]:
+    """Every source: its name, the kinds of data it has, and what it is in a sentence."""
+    from lab.sources.exchanges import Exchange
+
+    named = [(name, type(SOURCES[name])) for name in SOURCES]
+    every: list[tuple[str, Any]] = [*named, (f"{CCXT}EXCHANGE", Exchange)]
+    return [(name, source.kinds, str(source.__doc__).splitlines()[0]) for name, source in sorted(every)]
+
+
+def _exchange(name: str) -> Any:
+    from lab.sources.exchanges import exchange_named
+
+    return exchange_named(name.removeprefix(CCXT))

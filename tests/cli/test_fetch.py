@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab import store
+from lab.kinds import KINDS
+from lab.sources import SOURCES
 from tests.archive import Archive, cut_short, day_path, kline_lines, month_path, publish_days, serving, utc, zipped
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +207,11 @@ def test_wrong_use_is_told_what_to_do(tmp_path: Path) -> None:
 
 def test_the_sources_are_listed(tmp_path: Path) -> None:
     code, out, _ = lab(tmp_path, "fetch", "--list", "--json")
-    assert (code, list(json.loads(out))) == (0, ["binance", "binance-um", "files", "samples", "synthetic"])
+    rows = {row["source"]: row for row in json.loads(out)}
+    assert (code, list(rows)) == (0, sorted([*SOURCES, "ccxt-EXCHANGE"]))
+    assert all({*row["kinds"]} <= {*KINDS} and row["kinds"] and row["has"].endswith(".") for row in rows.values())
+    assert rows["tardis"]["kinds"] == ["trades", "quotes", "books", "funding", "metrics", "liquidations"]
+    assert lab(tmp_path, "fetch", "--list")[1].count("\n") > len(rows)
 
 
 def test_a_file_is_fetched_by_its_columns(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ MARKETS = {"binance": "spot", "binance-um": "futures/um", "binance-cm": "futures
 # Files of tests that build an honest case of a source: `law_case(folder)`.
 TOLD_ELSEWHERE = {
     "bybit": "test_bybit",
+    "ccxt-coinbaseexchange": "test_ccxt",
     "databento": "test_databento",
     "fear-greed": "test_fear_greed",
     "gdelt": "test_gdelt",
@@ -135,7 +136,7 @@ sources_of_bars = pytest.mark.parametrize("case", (*MARKETS, "files", "samples",
 
 
 def test_every_registered_source_is_held_to_the_laws() -> None:
-    assert {name.split()[0] for name in CASES} == {*SOURCES}
+    assert {name.split()[0] for name in CASES} == {*SOURCES, "ccxt-coinbaseexchange"}
 
 
 def fetched(case: Case, done: Mapping[str, str] | None = None) -> list[Piece]:

@@ -241,8 +241,9 @@ def test_a_refresh_fetches_what_was_published_again_and_nothing_else(archive: Ar
 
 
 def test_a_refresh_leaves_alone_what_is_no_longer_published(archive: Archive) -> None:
-    done = {month_path("AAA", "2024-01", interval="1h"): "0" * 64}
-    assert fetched(replace(at(archive, spot), refresh=True), JANUARY, done=done) == []
+    month = month_path("AAA", "2024-01", interval="1h")
+    assert fetched(replace(at(archive, spot), refresh=True), JANUARY, done={month: "0" * 64}) == []
+    assert archive.requests == [f"{month}.CHECKSUM"]
 
 
 # ── many at once ────────────────────────────────────────────────────────────────────────────────────────────────────

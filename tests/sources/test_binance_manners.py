@@ -104,6 +104,9 @@ def test_another_host_may_be_asked_meanwhile(archive: Archive, tmp_path: Path) -
     with serving(tmp_path / "elsewhere") as elsewhere, connections() as pools:
         with pytest.raises(SourceError, match=r"is banned\)"):
             get(pools, f"{archive.url}/first", at_most=10, patience=HASTY)
+        with pytest.raises(SourceError, match=r"/first answered 418"):
+            get(pools, f"{archive.url}/second", at_most=10, patience=HASTY)
+        assert archive.requests == ["first"]
         url = elsewhere.url.replace("127.0.0.1", "localhost")
         assert get(pools, f"{url}/second", at_most=10, patience=HASTY) == b"here"
 

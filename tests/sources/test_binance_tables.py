@@ -380,6 +380,13 @@ def test_a_file_says_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPa
         assert (sorted(unusable["fault"]), again) == (sorted(rejected["fault"]), repeats)
 
 
+def test_a_row_of_one_block_is_found_again_in_the_next() -> None:
+    archive = archive_of(DATASETS["trades"], utc(2024, 1, 1))
+    blocks = ["\n".join(trade(n, NEW_YEAR + n) for n in part).encode() for part in ((1, 2, 3), (3, 4))]
+    table, rejected, repeats = read_table(blocks, archive)
+    assert (table.frame["id"].to_list(), rejected.height, repeats) == ([1, 2, 3, 4], 0, 1)
+
+
 def test_one_day_of_a_month_is_read_without_the_days_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     start = utc(2024, 1, 1)
     archive = Archive(UM, DATASETS["trades"], "BTCUSDT", EVENTS, Span(start, utc(2024, 2, 1)))
