@@ -34,8 +34,8 @@ NAMES = [
 WHOLE = ("open_time", "close_time", "count", "ignore")
 
 
-def lab(zips: list[Path], out: Path, copies: int) -> None:
-    """Into the store, under `copies` sources, as if that much more history had been asked for."""
+def lab(zips: list[Path], out: Path, source: str) -> None:
+    """Into the store, as `lab fetch` does it: read by several threads, committed as they come."""
     from lab import store
     from lab.nouns import Piece, Span
     from lab.sources import next_month
@@ -57,9 +57,14 @@ def lab(zips: list[Path], out: Path, copies: int) -> None:
     def pieces() -> Iterator[Piece]:
         yield from in_order((partial(piece, path) for path in zips), AT_ONCE, lambda: None)
 
+    for _ in store.commit_as_they_come(out, source, pieces()):
+        pass
+
+
+def much_lab(zips: list[Path], out: Path, copies: int) -> None:
+    """The same under several sources, as if that much more history had been asked for."""
     for copy in range(copies):
-        for _ in store.commit_as_they_come(out, f"copy-{copy}", pieces()):
-            pass
+        lab(zips, out, f"copy-{copy}")
 
 
 def polars(zips: list[Path], out: Path) -> None:
@@ -103,10 +108,10 @@ WAYS: dict[str, Callable[[list[Path], Path], None]] = {"polars": polars, "duckdb
 def main(way: str, folder: Path, out: Path, copies: int = 1) -> None:
     zips = sorted(folder.glob("*.zip"))
     out.mkdir(parents=True)
-    convert = partial(lab, copies=copies) if way == "lab" else WAYS[way]
+    convert = partial(much_lab, copies=copies) if way == "lab" else WAYS[way]
     warm = out / "warm"
     warm.mkdir()
-    partial(lab, copies=1)(zips[:1], warm) if way == "lab" else WAYS[way](zips[:1], warm)
+    lab(zips[:1], warm, "warm") if way == "lab" else WAYS[way](zips[:1], warm)
     started = time.perf_counter()
     convert(zips, out)
     seconds = time.perf_counter() - started

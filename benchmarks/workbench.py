@@ -1,25 +1,22 @@
 """The way of `lab`: the functions that its verbs call, in their order. `python -m benchmarks.workbench FOLDER`."""
 
-import hashlib
 import shutil
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numba.core.event
 import numpy as np
 import polars as pl
 
+from benchmarks import converting
 from benchmarks.clock import Clock, peak_mib, tell
 from benchmarks.task import SYMBOL, Task, zips
-from lab import backtest, findings, labels, pipeline, store
+from lab import backtest, findings, labels, pipeline
 from lab.experiment import Experiment
 from lab.files import write_atomically
-from lab.nouns import Piece, Run, Span
+from lab.nouns import Run
 from lab.pipeline import Plan
 from lab.report import render
-from lab.sources import next_month
-from lab.sources.binance import Archive, read_klines, unzip
 
 SOURCE, INTERVAL = "binance", "1m"
 
@@ -32,14 +29,8 @@ def experiment() -> Experiment:
 
 
 def fetch(folder: Path, root: Path) -> None:
-    """What `lab fetch` does with each zip once it is downloaded."""
-    for path in zips(folder):
-        month = datetime.strptime(path.stem[-7:], "%Y-%m").replace(tzinfo=UTC)
-        archive = Archive("spot", SYMBOL, INTERVAL, Span(month, next_month(month)))
-        zipped = path.read_bytes()
-        bars, rejected = read_klines(unzip(zipped, archive), archive)
-        piece = Piece(SYMBOL, archive.origin, hashlib.sha256(zipped).hexdigest(), bars, rejected)
-        store.commit(root / "data", SOURCE, [piece])
+    """What `lab fetch` does with the zips once they are downloaded."""
+    converting.lab(zips(folder), root / "data", SOURCE)
 
 
 def report(root: Path, run: Run) -> None:

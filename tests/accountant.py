@@ -12,6 +12,7 @@ from typing import Any
 
 PRECISE = Context(prec=40)
 BASIS_POINT = Decimal("0.0001")
+A_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Sleeve:
 
     def at_open(self, time: datetime, price: Decimal, volume: float | None, longest_step: timedelta) -> Fill | None:
         """Fill what waits, if this bar follows the one that decided and something traded in it."""
+        if self.last_close is not None and time - self.last_close > A_WEEK:
+            self.cash, self.units, self.last_filled = self.worth, Decimal(0), Decimal(0)
         order, self.order = self.order, None
         follows = self.last_close is not None and time - self.last_close <= longest_step
         if order is None or not follows or volume == 0:
@@ -136,11 +139,14 @@ def rebook(
     share = Decimal(1) / len({bar["symbol"] for bar in rows})
     fee, slippage = Decimal(fee_bps) * BASIS_POINT, Decimal(slippage_bps) * BASIS_POINT
     worth: dict[tuple[str, datetime], Decimal] = {}
-    symbol = None
+    symbol, last = None, rows[0]["time"] if rows else None
     with localcontext(PRECISE):
         for bar in rows:
             if bar["symbol"] != symbol:
                 symbol, cash, held = bar["symbol"], share, Decimal(0)
+            elif bar["time"] - last > A_WEEK:
+                cash, held = worth[symbol, last], Decimal(0)
+            last = bar["time"]
             traded = Decimal(units.get((bar["symbol"], bar["time"]), 0.0))
             price = Decimal(bar["open"]) * (1 + slippage if traded > 0 else 1 - slippage)
             cash -= traded * price + abs(traded) * price * fee

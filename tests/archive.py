@@ -38,6 +38,7 @@ class Archive:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
 
             def do_GET(handler) -> None:  # noqa: N805
                 self._answer(handler)

@@ -3,10 +3,12 @@
 Every symbol trades its own equal share of the capital. A decision made at the close of a bar is filled at the open
 of the next one, if that bar follows without a gap and something traded in it; otherwise the order lapses, and
 what is decided next stands. A fill pays slippage on the price and a fee on the value. A sleeve that is worth nothing
-at a close is closed at its next chance and trades no more; what it then has, or owes, stays.
+at a close is closed at its next chance and trades no more; what it then has, or owes, stays. A position in a symbol
+that has no bar for over a week is settled at its last close, free of cost: it may be another coin that returns.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from lab.compiled import compiled
 from lab.nouns import SETTINGS, Bars, BasisPoints, Vector
 
 BASIS_POINT = 1e-4
+LISTING_ENDS = timedelta(days=7)  # so long without a bar
 FILLS = ("symbol", "time", "units", "price", "fee")
 
 
@@ -76,6 +79,7 @@ def _sleeve(frame: pl.DataFrame, segment: pl.Series, targets: Vector, costs: Cos
         frame["open"].to_numpy(),
         frame["close"].to_numpy(),
         follows & traded_at_all,
+        relisted(frame).to_numpy(),
         targets,
         capital,
         costs.fee_bps * BASIS_POINT,
@@ -83,6 +87,12 @@ def _sleeve(frame: pl.DataFrame, segment: pl.Series, targets: Vector, costs: Cos
     )
     names = ("cash", "units", "equity", "traded", "price", "fee")
     return frame.select("symbol", "time").hstack([pl.Series(n, c) for n, c in zip(names, columns, strict=True)])
+
+
+def relisted(frame: pl.DataFrame) -> pl.Series:
+    """Whether a symbol's bar is its first after over a week without any."""
+    after = pl.col("time").diff().over("symbol") > LISTING_ENDS
+    return frame.select(after.fill_null(False).alias("relisted")).to_series()
 
 
 @compiled
@@ -108,6 +118,7 @@ def trade(
     opens: Vector,
     closes: Vector,
     fillable: npt.NDArray[np.bool_],
+    returns: npt.NDArray[np.bool_],
     targets: Vector,
     capital: float,
     fee: float,
@@ -115,7 +126,8 @@ def trade(
 ) -> tuple[Vector, Vector, Vector, Vector, Vector, Vector]:
     """Cash, units, equity, units traded, price and fee of one symbol after each bar.
 
-    An order goes out when the target differs from the one last filled; from a close without worth on, it is 0.
+    An order goes out when the target differs from the one last filled; from a close without worth on, it is 0. At a
+    bar where the symbol `returns`, what was held is settled at the close before, which is no fill.
     """
     n = opens.size
     cash_at = np.empty(n)
@@ -129,6 +141,8 @@ def trade(
     standing = 0.0
     ruined = False
     for t in range(n):
+        if returns[t]:
+            cash, units, standing = cash + units * closes[t - 1], 0.0, 0.0
         if t > 0 and fillable[t]:
             target = 0.0 if ruined else targets[t - 1]
             if target != standing:

@@ -59,7 +59,8 @@ def sift_kind(
     judged = typed.with_columns(fault=reason)
     if _as_it_should_be(judged, identity, distinct=bool(kind.key or ids)):
         return judged.select(*schema), judged.clear(), 0
-    unique = typed.filter(~named | pl.struct(pl.all()).is_first_distinct())
+    first = rows.select(pl.struct(pl.all()).is_first_distinct()).to_series()  # of what cannot be read, as it came
+    unique = typed.filter(~named | first)
     # Judged one by one first, so that a row never loses its place to an impossible one for the same time.
     alone = unique.with_columns(
         symbol=pl.when(pl.col("symbol").is_not_null()).then(pl.int_range(pl.len()).cast(pl.String))

@@ -6,17 +6,19 @@ from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from lab.errors import DamagedData
 from lab.files import parquet, write_atomically
+from lab.kinds import KINDS
 from lab.nouns import INTERVALS
 from lab.store.layout import TableName
 from lab.store.manifests import Part, unreadable
 
-MOST_BYTES = 256 << 20  # that a part may take in memory, or
-MOST_GROWTH = 2_000  # times what it takes on the disk, if that is more
+MOST_BYTES = 64 << 20  # that a part may take in memory, or
+MOST_GROWTH = 4_000  # times what it takes on the disk, if that is more
 WIDTH = 8  # bytes of a number
 
 
@@ -37,19 +39,17 @@ def load(table: TableName, part: Part) -> pl.DataFrame:
     if is_trusted(path, part):
         with suppress(FileNotFoundError):  # moved to history since
             return pl.read_parquet(path, glob=False)
-    return _rows(table, part, checked_bytes(table, part))
+    return pl.read_parquet(BytesIO(checked_bytes(table, part)))
 
 
 def part_at(table: TableName, path: Path) -> Part | None:
-    """What a live file holds, where it has the hash that is in its name and rows; else null."""
+    """What a live file holds, where it has the hash that is in its name and rows of the table; else null."""
     try:
         data = path.read_bytes()
-        found = Part(path.relative_to(table.root).as_posix(), path.stem, 0, len(data))
-        if hashlib.sha256(data).hexdigest() != path.stem:
-            return None
-        times = _rows(table, found, data)["time"]
-        return replace(found, rows=times.len(), first=times[0], last=times[-1])
-    except (OSError, DamagedData, pl.exceptions.ColumnNotFoundError, IndexError):
+        found = Part(path.relative_to(table.root).as_posix(), path.stem, _facts(data).num_rows, len(data))
+        times = pl.read_parquet(BytesIO(checked_bytes(table, found)), columns=["time"])["time"]
+        return replace(found, first=times[0], last=times[-1])
+    except (OSError, ValueError, IndexError, DamagedData):
         return None
 
 
@@ -63,7 +63,7 @@ def checked(table: TableName, part: Part) -> Path:
 
 
 def checked_bytes(table: TableName, part: Part) -> bytes:
-    """The bytes of a part, which have the hash that is in its name; else DamagedData."""
+    """The bytes of a part, which have the hash that is in its name and can be its rows; else DamagedData."""
     path = whereabouts(table, part)
     try:
         data = path.read_bytes()
@@ -74,6 +74,8 @@ def checked_bytes(table: TableName, part: Part) -> bytes:
         data = _bytes_of(table, part, path)
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise DamagedData(f"{path} is damaged: its SHA-256 is not the one in its name", fix=remedy(table, part))
+    if problem := _lie(table, part, data):
+        raise DamagedData(f"{path} is damaged: {problem}", fix=remedy(table, part))
     _trust(path, part)
     return data
 
@@ -103,21 +105,33 @@ def remedy(table: TableName, part: Part) -> str:
     return f"lab data repair, then {again}"
 
 
-def _rows(table: TableName, part: Part, data: bytes) -> pl.DataFrame:
-    """The rows in the bytes of a part, unless they would fill the memory or are none."""
-    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # a tenth of a second
+def _lie(table: TableName, part: Part, data: bytes) -> str | None:
+    """Why bytes that have the right hash cannot be the rows of a part, or would fill the memory; null where they can."""
+    try:
+        facts = _facts(data)
+    except ValueError as unread:
+        return str(unread)
+    needed = () if part.path.startswith("quarantine/") else KINDS[table.kind].schema(())
+    if lacking := [name for name in needed if name not in facts.schema.to_arrow_schema().names]:
+        return f"it has no {lacking[0]}"
+    if facts.num_rows != part.rows:
+        return f"it has {facts.num_rows} rows, its manifest says {part.rows}"
+    stated = sum(facts.row_group(n).total_byte_size for n in range(facts.num_row_groups))
+    # A value that repeats takes next to nothing in the file, and its whole width in memory.
+    size = max(stated, facts.num_rows * facts.num_columns * WIDTH)
+    if size > max(MOST_BYTES, MOST_GROWTH * len(data)):
+        return f"{len(data)} bytes claim to be {size >> 20} MB"
+    return None
+
+
+def _facts(data: bytes) -> Any:
+    """What the footer of a Parquet file says; ValueError where there is none."""
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]  # takes a tenth of a second
 
     try:
-        facts = parquet.read_metadata(BytesIO(data))
-        groups = [facts.row_group(n) for n in range(facts.num_row_groups)]
-        # A value that repeats takes next to nothing in the file, and its whole width in memory.
-        size = max(sum(group.total_byte_size for group in groups), facts.num_rows * facts.num_columns * WIDTH)
-        if size <= max(MOST_BYTES, MOST_GROWTH * len(data)):
-            return pl.read_parquet(BytesIO(data))
-        problem = f"it claims {facts.num_rows} rows, {size >> 20} MB, in {len(data)} bytes"
-    except (ArrowException, pl.exceptions.PolarsError) as unread:
-        problem = str(unread).splitlines()[0]
-    raise DamagedData(f"{table.root / part.path} is damaged: {problem}", fix=remedy(table, part))
+        return parquet.read_metadata(BytesIO(data))
+    except (ArrowException, OSError) as unread:
+        raise ValueError(str(unread).splitlines()[0]) from None
 
 
 _trusted: dict[str, tuple[int, int, int]] = {}

@@ -155,7 +155,10 @@ def test_vectorbt_accounts_for_the_same_fills_with_the_same_money() -> None:
         assert theirs["time"].equals(money.equity["time"])
         agree(money.equity["equity"], theirs["equity"])
     orders = vectorbt.portfolio(bars, money.fills, costs).orders
-    assert len(orders) == money.fills.height
+    settled = [
+        own for own in money.sleeves.partition_by("symbol") for gap in absences(own) if own["units"][gap - 1] != 0
+    ]
+    assert len(orders) == money.fills.height + len(settled)
     assert float(orders.fees.to_pd().sum().sum()) == pytest.approx(money.fills["fee"].sum(), rel=EXACT)
 
 
@@ -185,11 +188,21 @@ def test_cash_and_units_change_by_the_fills_and_by_nothing_else(case: Case) -> N
     joined = money.sleeves.join(money.fills, on=["symbol", "time"], how="left", suffix="_traded").fill_null(0.0)
     assert joined.height == case.bars.frame.height
     for own in joined.partition_by("symbol"):
-        paid = own["units_traded"].to_numpy() * own["price"].to_numpy() + own["fee"].to_numpy()
-        scale = np.maximum.accumulate(np.abs(own["cash"].to_numpy()) + np.abs(paid)) + 1
-        assert np.all(np.abs(np.diff(own["cash"], prepend=capital) + paid) <= 1e-12 * scale)
-        units = np.cumsum(own["units_traded"].to_numpy())
-        np.testing.assert_allclose(own["units"].to_numpy(), units, rtol=1e-9, atol=1e-12 * np.abs(units).max())
+        traded, cash, units = (own[name].to_numpy().copy() for name in ("units_traded", "cash", "units"))
+        paid = traded * own["price"].to_numpy() + own["fee"].to_numpy()
+        for gap in absences(own):  # where nothing was traded, but what was held came back as cash
+            worth = float(own["equity"][gap - 1])
+            assert (own["units"][gap], own["cash"][gap]) == (0.0, pytest.approx(worth, rel=1e-12, abs=1e-15))
+            traded[gap], paid[gap] = -units[gap - 1], cash[gap - 1] - cash[gap]
+        scale = np.maximum.accumulate(np.abs(cash) + np.abs(paid)) + 1
+        assert np.all(np.abs(np.diff(cash, prepend=capital) + paid) <= 1e-12 * scale)
+        scale = np.maximum.accumulate(np.abs(units) + np.abs(traded)) + 1
+        assert np.all(np.abs(np.diff(units, prepend=0.0) - traded) <= 1e-12 * scale)
+
+
+def absences(own: pl.DataFrame) -> list[int]:
+    """The rows of one symbol that come after more than a week without any."""
+    return own.with_row_index().filter(pl.col("time").diff() > timedelta(days=7))["index"].to_list()
 
 
 @some
@@ -239,17 +252,18 @@ def test_right_after_one_fill_higher_costs_never_leave_more(
 
 @some
 @given(cases(swings=(1e-3, 0.02)))
-def test_buying_and_holding_earns_what_the_assets_did_less_one_entry(case: Case) -> None:
+def test_buying_and_holding_earns_what_the_assets_did_less_one_entry_a_listing(case: Case) -> None:
     line = hold(case.bars, case.costs)
     share, expected = 1.0 / len(case.bars.symbols), 0.0
     for own in case.bars.frame.with_columns(segment=case.bars.segment).partition_by("symbol"):
-        rows = own.to_dicts()
-        chances = [row for before, row in pairwise(rows) if row["segment"] == before["segment"] and row["volume"] != 0]
-        if chances:
-            entry = chances[0]["open"] * (1 + case.costs.slippage_bps / 1e4) * (1 + case.costs.fee_bps / 1e4)
-            expected += share * rows[-1]["close"] / entry
-        else:
-            expected += share
+        worth, cuts = share, [0, *absences(own), own.height]
+        for first, after in pairwise(cuts):
+            rows = own[first:after].to_dicts()
+            follows = ((before, row) for before, row in pairwise(rows) if row["segment"] == before["segment"])
+            if chances := [row for _, row in follows if row["volume"] != 0]:
+                entry = chances[0]["open"] * (1 + case.costs.slippage_bps / 1e4) * (1 + case.costs.fee_bps / 1e4)
+                worth *= rows[-1]["close"] / entry
+        expected += worth
     assert line["equity"][-1] == pytest.approx(expected, rel=EXACT)
 
 

@@ -1,0 +1,129 @@
+"""When the power fails, all that was reported is on the disk, and of what was not, all or nothing."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab import store
+from tests.faults.children import Nursery
+from tests.faults.conftest import Tally
+from tests.faults.jobs import STEPS, take_step
+from tests.faults.power import Disk
+from tests.faults.small_stores import Contents, contents, files_below, forget
+from tests.faults.tracing import ALL_BYTES, CHANGES, Call, need_strace, points, traced
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is on the disk after the power failed, and how many steps had been reported."""
+
+    files: dict[str, bytes]
+    reported: int
+    moment: str
+
+
+@pytest.mark.tries("D3", 300, 5_000)
+def test_what_was_reported_survives_a_loss_of_power_at_any_moment(
+    nursery: Nursery, folder: Path, tally: Tally
+) -> None:
+    need_strace()
+    expected, versions = _as_it_should_be(folder / "clean")
+    calls = _recorded(nursery, folder, 0)
+    losses = list(_losses(calls, folder, tally.random))
+    while len(losses) < 4 * tally.times:  # a writer is killed, another carries on, then the power fails
+        kill = calls[tally.random.integers(len(calls))]
+        if kill.name in CHANGES[:-1]:
+            killed = _recorded(nursery, folder, 0, f"{kill.name}:signal=KILL:when={kill.nth}")
+            carried_on = _recorded(nursery, folder, _reports(killed), keep=True)
+            losses += list(_losses([*killed, *carried_on], folder, tally.random))[-2 * tally.times :]
+    for loss in [losses[n] for n in tally.random.permutation(len(losses))[: tally.times]]:
+        root = folder / "after power loss"
+        _put(loss.files, root)
+        with tally.trial(f"{loss.reported} reported, then {loss.moment}"):
+            assert store.verify(root / "store") == []
+            assert contents(root / "store") in expected[loss.reported : loss.reported + 2]
+            _check_versions(root / "store", versions)
+            if loss.reported < STEPS:
+                take_step(root / "store", loss.reported)
+                assert contents(root / "store") == expected[loss.reported + 1]
+                assert store.verify(root / "store") == []
+        shutil.rmtree(root)
+    tally.check()
+
+
+def _as_it_should_be(root: Path) -> tuple[list[Contents], dict[tuple[str, int], list[tuple[object, ...]]]]:
+    """What the store says after each step, and the rows of each version of each table."""
+    expected, versions = [contents(root)], {}
+    for step in range(STEPS):
+        take_step(root, step)
+        expected.append(contents(root))
+        versions.update(_versions(root))
+    assert len({str(each) for each in expected}) >= 5
+    return expected, versions
+
+
+def _versions(root: Path) -> dict[tuple[str, int], list[tuple[object, ...]]]:
+    forget()
+    return {
+        (name.key, version.number): store.read(name, version=version.number).rows()
+        for name in store.layout.table_names(root)
+        for version in store.history(name)
+    }
+
+
+def _check_versions(root: Path, versions: dict[tuple[str, int], list[tuple[object, ...]]]) -> None:
+    """Every version that is still known can be read, and says what it said."""
+    for key, rows in _versions(root).items():
+        assert rows == versions[key], key
+
+
+def _recorded(nursery: Nursery, folder: Path, first: int, *injections: str, keep: bool = False) -> list[Call]:
+    """The calls of a child that takes the steps from `first` on; the files are what they say, or nothing was seen."""
+    top = folder / "disk"
+    if not keep:
+        shutil.rmtree(top, ignore_errors=True)
+        top.mkdir()
+    before = files_below(top)
+    child = nursery.child("take_steps", top / "store", folder / "journal", first, wait=True)
+    calls = traced(child, folder / "log", *injections, bytes_shown=ALL_BYTES)
+    if not before:
+        disk = Disk(top)
+        for call in points(calls, top):
+            disk.follow(call)
+        assert disk.files() == files_below(top)
+    return calls
+
+
+def _reports(calls: list[Call]) -> int:
+    return sum(_is_report(call) for call in calls)
+
+
+def _is_report(call: Call) -> bool:
+    return call.name == "write" and not call.failed and call.paths[0].endswith("/journal")
+
+
+def _losses(calls: list[Call], folder: Path, random: np.random.Generator) -> Iterator[Loss]:
+    """Every different state that a loss of power may leave, call by call."""
+    disk, reported = Disk(folder / "disk"), 0
+    seen = set()
+    for call in calls:
+        if call.concerns(folder / "disk") and call.name in CHANGES[:-1]:
+            disk.follow(call)
+            for files in disk.after_power_loss(random):
+                state = (reported, hash(frozenset(files.items())))
+                if state not in seen:
+                    seen.add(state)
+                    yield Loss(files, reported, str(call))
+        elif _is_report(call):
+            reported += 1
+
+
+def _put(files: dict[str, bytes], root: Path) -> None:
+    (root / "store").mkdir(parents=True)
+    for path, data in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
