@@ -41,9 +41,9 @@ def lab(zips: list[Path], out: Path, source: str) -> None:
     from lab.sources import next_month
     from lab.sources.ahead import Result, in_order
     from lab.sources.binance import AT_ONCE
-    from lab.sources.binance_datasets import DATASETS, Archive
-    from lab.sources.binance_objects import csv_blocks
-    from lab.sources.binance_tables import read_table
+    from lab.sources.binance.datasets import DATASETS, Archive
+    from lab.sources.binance.objects import csv_blocks
+    from lab.sources.binance.tables import read_table
 
     def piece(path: Path) -> Result[Piece]:
         month = datetime.strptime(path.stem[-7:], "%Y-%m").replace(tzinfo=UTC)

@@ -16,7 +16,7 @@ from benchmarks.clock import tell
 from lab import store
 from lab.nouns import Bars, Piece, Span
 from lab.sources import months
-from lab.sources.binance_datasets import DATASETS, Archive
+from lab.sources.binance.datasets import DATASETS, Archive
 
 SYMBOLS = [f"COIN{n}USDT" for n in range(10)]
 SPAN = Span(datetime(2015, 1, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC))

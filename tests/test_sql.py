@@ -23,9 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_every_live_row_answers_and_no_superseded_one(root: Path) -> None:
     store.commit(root, "here", [piece_of(bars_of("A", MARCH, 8, price=200), "newer")])
-    counted = query(
-        root, "select symbol, source, count(*) n, max(close) c from bars group by all order by symbol"
-    )
+    counted = query(root, "select symbol, source, count(*) n, max(close) c from bars group by all order by symbol")
     assert counted.rows() == [("1INCH", "here", 10, 106.0), ("A", "here", 8, 206.0)]
     joined = "select count(*) n from trades t join bars b on t.symbol = b.symbol and t.time < b.time"
     assert query(root, joined).item() == 7 * 10

@@ -38,9 +38,9 @@ class Bybit:
     """Bybit's public trades: derivatives by day (--market trading) or spot (--market spot); downloaded, or --path FILE.
 
     `side` is the taker's; `size` is in the base coin, of inverse contracts too. Rows are sorted by time, those of one
-    time in the file's order. Derivatives have a `uid`; the numbers of spot trades begin anew with every file, so
-    they only tell repeats. The archive has no checksums: what gzip's own says, and rows outside the day or month that
-    the file is named for, which are rejected, are all the proof there is.
+    time in the file's order. `uid` names a trade, of spot only within its file, as numbers begin anew with each. The
+    archive has no checksums: what gzip's own says, and rows outside the day or month that the file is named for, which
+    are rejected, are all the proof there is.
     """
 
     path: Path | None = None
@@ -144,8 +144,8 @@ def _derivatives(symbol: str) -> list[pl.Expr]:
 
 
 def _spot() -> list[pl.Expr]:
-    number = pl.col("id").alias("number")  # no column of trades: it makes rows differ that are no repeats
-    return [_time().alias("time"), pl.col("price"), pl.col("volume").alias("size"), _side().alias("side"), number, FINE]
+    named = pl.col("id").alias("uid")
+    return [_time().alias("time"), pl.col("price"), pl.col("volume").alias("size"), _side().alias("side"), named, FINE]
 
 
 def _time() -> pl.Expr:

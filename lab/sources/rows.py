@@ -59,19 +59,19 @@ def sift_kind(
     judged = typed.with_columns(fault=reason)
     if _as_it_should_be(judged, identity, distinct=bool(kind.key or ids)):
         return judged.select(*schema), judged.clear(), 0
-    first = rows.select(pl.struct(pl.all()).is_first_distinct()).to_series()  # of what cannot be read, as it came
-    unique = typed.filter(~named | first)
     # Judged one by one first, so that a row never loses its place to an impossible one for the same time.
-    alone = unique.with_columns(
+    alone = typed.with_columns(
         symbol=pl.when(pl.col("symbol").is_not_null()).then(pl.int_range(pl.len()).cast(pl.String))
     )
-    judged = unique.with_columns(alone.select(fault=reason))
+    judged = typed.with_columns(alone.select(fault=reason))
+    # What cannot be read looks alike, so only of sound rows is a copy a repeat.
+    judged = judged.filter(~named | pl.col("fault").is_not_null() | pl.struct(pl.all()).is_first_distinct())
     possible = judged.filter(pl.col("fault").is_null()).sort("symbol", "time", maintain_order=True)
     second = named & ~pl.struct(identity).is_first_distinct()
     possible = possible.with_columns(fault=pl.when(second).then(pl.lit(SECOND)))
     good = possible.filter(pl.col("fault").is_null()).select(*schema)
     rejected = pl.concat([judged.filter(pl.col("fault").is_not_null()), possible.filter(pl.col("fault").is_not_null())])
-    return good, rejected, typed.height - unique.height
+    return good, rejected, typed.height - judged.height
 
 
 def _as_it_should_be(judged: pl.DataFrame, order: list[str], *, distinct: bool) -> bool:

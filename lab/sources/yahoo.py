@@ -16,8 +16,8 @@ from lab.errors import SourceError, UsageError
 from lab.kinds import KINDS
 from lab.nouns import PRICES, TIME, Bars, Piece, Table
 from lab.sources import Request
+from lab.sources.files.table_files import digest_of, table_of
 from lab.sources.rows import sift, sift_kind
-from lab.sources.table_files import digest_of, table_of
 from lab.sources.vendor import storable
 
 DAY = timedelta(days=1)

@@ -106,7 +106,7 @@ def remedy(table: TableName, part: Part) -> str:
 
 
 def _lie(table: TableName, part: Part, data: bytes) -> str | None:
-    """Why bytes that have the right hash cannot be the rows of a part, or would fill the memory; null where they can."""
+    """Why bytes of the right hash cannot be the rows of a part, or would fill the memory; null where they can be."""
     try:
         facts = _facts(data)
     except ValueError as unread:

@@ -13,7 +13,7 @@ from time import monotonic
 
 import polars as pl
 
-from lab.errors import DamagedData, LabError
+from lab.errors import DamagedData, LabError, UsageError
 from lab.files import exclusive, move
 from lab.kinds import KINDS, Kind
 from lab.nouns import EVENTS, MICROSECOND, Bars, Calendar, Piece, Span, Table, opened
@@ -32,12 +32,13 @@ def commit(root: Path, source: str, pieces: Iterable[Piece], command: str = "") 
     Where the kind has a key, rows replace those with the same; else a piece replaces all that its span holds. A
     damaged file that rows must join is given up, and what else was in its month no longer counts as done. Rejected
     rows go to quarantine. Files that the new version does not name move to history. A piece without rows is no
-    change. `command` is for the log.
+    change. A column that the kind does not know is a UsageError. `command` is for the log.
     """
     tables: dict[TableName, list[tuple[Piece, Bars | Table]]] = defaultdict(list)
     for piece in pieces:
         if piece.table is not None:
             name = TableName(root, source, piece.symbol, piece.table.interval, piece.table.kind)
+            _check_columns(piece.table)
             tables[name].append((piece, piece.table))
     for name, own in tables.items():
         with exclusive(name.lock):
@@ -46,6 +47,12 @@ def commit(root: Path, source: str, pieces: Iterable[Piece], command: str = "") 
             if _content(after) != _content(before):
                 publish(name, number + 1, _signed(before, after, command))
                 retire(name, before, after)
+
+
+def _check_columns(table: Bars | Table) -> None:
+    columns = table.frame.columns
+    if strange := [column for column in columns if column not in KINDS[table.kind].schema(columns)]:
+        raise UsageError(f"{table.kind} have no column {strange[0]!r}", fix="leave it out, or teach it to lab/kinds.py")
 
 
 def commit_as_they_come(root: Path, source: str, pieces: Iterator[Piece], command: str = "") -> Iterator[Piece]:

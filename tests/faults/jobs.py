@@ -3,23 +3,26 @@
 Nothing here may run when it is imported: polars would start its threads, and a process with threads cannot fork.
 """
 
+import mmap
+import os
 import resource
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import polars as pl
 import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401 - what the store imports late, once for all children
 
 from lab import store
 from lab.errors import LabError
-from lab.files import append_line
+from lab.files import append_line, publish_once
 from lab.nouns import Piece
 from lab.store import writing
-from lab.store.layout import table_names
+from lab.store.layout import TableName, table_names
 from tests.faults.small_stores import MINUTE, MONTHS, bars_piece, sweep_all, trades_piece, with_rejects
 
 UTC = ZoneInfo("UTC")  # polars asks for it when it shows a time; it is read from a file
@@ -63,8 +66,8 @@ def nth_bar(n: int) -> Piece:
 
 
 def nth_trade(n: int) -> Piece:
-    piece = trades_piece("A", MONTHS[0] + 24 * 60 * n * MINUTE, 3, 1.0 + n)
-    return piece
+    """Three trades of a day of their own."""
+    return trades_piece("A", MONTHS[0] + 24 * 60 * n * MINUTE, 3, 1.0 + n)
 
 
 def commit_within(root: Path, pieces: list[Piece], more: int) -> None:
@@ -150,3 +153,58 @@ def read_within(root: Path, most_bytes: int) -> tuple[str, int]:
     said += [each.done for each in store.repair(root)]
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return "; ".join(said), int(peak.split()[1]) << 10
+
+
+def publish_in_step(folder: Path, steps: Path, me: int, count: int) -> list[int]:
+    """Try to publish every number at the same moment as all others who share `steps`; those that were won."""
+    won = []
+    with steps.open("r+b") as file, mmap.mmap(file.fileno(), 0) as shared, memoryview(shared) as raw:
+        at = raw.cast("q")
+        for n in range(1, count + 1):
+            at[me] = n
+            while min(at) < n:
+                os.sched_yield()
+            with suppress(LabError):
+                publish_once(folder / f"{n:06}.json", f"{me}".encode())
+                won.append(n)
+        at[me] = count + 1
+        at.release()
+    return won
+
+
+def commit_own_minutes(root: Path, me: int, of: int, count: int) -> None:
+    """Commit every `of`-th bar and day of trades, from `me` on, each by itself."""
+    for n in range(me, count * of, of):
+        store.commit(root, "here", [nth_bar(n)])
+        store.commit(root, "here", [nth_trade(n)])
+
+
+def commit_stamps(root: Path, count: int) -> None:
+    """Commit the same bars and trades of three months with another stamp, again and again."""
+    for stamp in range(1, count + 1):
+        store.commit(root, "here", stamped(float(stamp)))
+
+
+def stamped(stamp: float) -> list[Piece]:
+    bars = [bars_piece("A", month + MINUTE, 3, stamp) for month in MONTHS]
+    return [*bars, *(trades_piece("A", month, 3, stamp) for month in MONTHS)]
+
+
+def read_stamps(root: Path, count: int) -> list[str]:
+    """Read `count` times in three ways; what was wrong with what was seen."""
+    wrong = []
+    bars, trades = TableName(root, "here", "A", "1m"), TableName(root, "here", "A", "events", "trades")
+    newest = {bars: 0.0, trades: 0.0}
+    for n in range(count):
+        name = bars if n % 3 == 0 else trades
+        rows = store.read(name) if n % 3 < 2 else pl.concat(list(store.batches(name)))
+        seen = rows["close" if name is bars else "price"].to_list()
+        if len(seen) != 9 or len(set(seen)) != 1 or seen[0] < newest[name]:
+            wrong.append(f"{n}: {seen} after {newest[name]}")
+        newest[name] = max(seen)
+    return wrong
+
+
+def sweep_in_a_loop(root: Path) -> None:
+    while True:
+        sweep_all(root, older_than=-MINUTE)

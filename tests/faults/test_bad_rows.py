@@ -15,9 +15,9 @@ from lab import store
 from lab.errors import SourceError
 from lab.gaps import quality
 from lab.nouns import EVENTS, INTERVALS, PRICES, Bars, Piece, Span
-from lab.sources import binance_datasets
-from lab.sources.binance_datasets import DATASETS
-from lab.sources.binance_tables import OUTSIDE, TAKEN_BACK, read_table
+from lab.sources.binance import datasets
+from lab.sources.binance.datasets import DATASETS
+from lab.sources.binance.tables import OUTSIDE, TAKEN_BACK, read_table
 from lab.sources.rows import SECOND, sift
 from lab.sources.synthetic import simulate
 from tests.archive import kline_lines, utc
@@ -25,8 +25,8 @@ from tests.faults.conftest import Tally
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 MONDAY = Span(utc(2024, 2, 26), utc(2024, 2, 27))
-BARS = binance_datasets.Archive("spot", DATASETS["bars"], "AAA", "1m", MONDAY)
-TRADES = binance_datasets.Archive("spot", DATASETS["trades"], "AAA", EVENTS, MONDAY)
+BARS = datasets.Archive("spot", DATASETS["bars"], "AAA", "1m", MONDAY)
+TRADES = datasets.Archive("spot", DATASETS["trades"], "AAA", EVENTS, MONDAY)
 ROWS = 60
 
 NO_PRICE = "a price is missing or not a number"
@@ -199,7 +199,7 @@ def test_every_trade_that_cannot_be_is_found_and_named_and_no_other_row_is_touch
     [(kline_cells()[0][1:], BARS, "klines"), ([*trade_cells()[0][1:5], "", "true"], TRADES, "aggTrades")],
 )
 def test_a_file_that_does_not_begin_as_its_kind_does_is_refused_whole(
-    cells: list[str], archive: binance_datasets.Archive, what: str
+    cells: list[str], archive: datasets.Archive, what: str
 ) -> None:
     rows = kline_cells() if archive is BARS else trade_cells()
     with pytest.raises(SourceError, match=f"which is neither {what} nor their header"):
@@ -329,7 +329,7 @@ def unequal(found: list[tuple[float, ...]], expected: list[tuple[float, ...]]) -
     return sum(a != b for ours, theirs in zip(found, expected, strict=True) for a, b in zip(ours, theirs, strict=True))
 
 
-def stored(root: Path, archive: binance_datasets.Archive, text: bytes) -> pl.DataFrame:
+def stored(root: Path, archive: datasets.Archive, text: bytes) -> pl.DataFrame:
     """What is read back from a store into which the rows of a file came; all of them must have."""
     table, rejected, repeats = read_table([text], archive)
     assert (rejected.height, repeats) == (0, 0)

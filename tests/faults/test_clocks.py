@@ -20,11 +20,11 @@ from lab import store
 from lab.bars import Closer, close_bars
 from lab.errors import SourceError
 from lab.nouns import EVENTS, INTERVALS, Bars, Piece, Span
-from lab.sources import Request, binance, binance_datasets
-from lab.sources.binance import spot
-from lab.sources.binance_datasets import DATASETS
-from lab.sources.binance_rest import Rest
-from lab.sources.binance_tables import OUTSIDE, read_table
+from lab.sources import Request, binance
+from lab.sources.binance import datasets, spot
+from lab.sources.binance.datasets import DATASETS
+from lab.sources.binance.rest import Rest
+from lab.sources.binance.tables import OUTSIDE, read_table
 from lab.sources.files import Files
 from lab.sources.rows import moment as as_time
 from lab.sources.web import Patience, connections
@@ -124,7 +124,7 @@ def test_at_every_second_of_a_day_no_bar_is_handed_out_before_it_has_closed(tall
                 return {"serverTime": now}
             return [row for row in rows if row[0] <= now and query["startTime"] <= row[0] <= query["endTime"]]
 
-    day = binance_datasets.Archive("spot", DATASETS["bars"], "AAA", "4h", Span(TODAY, TODAY + DAY))
+    day = datasets.Archive("spot", DATASETS["bars"], "AAA", "4h", Span(TODAY, TODAY + DAY))
     whole = [f"{','.join(map(str, row))}\n" for row in rows]
     with connections() as pools:
         rest = Asked(pools, "http://exchange", "spot", HASTY)
@@ -186,8 +186,8 @@ def klines_in(units: list[str], start: datetime, step: timedelta = HOUR) -> byte
     return "".join(lines).encode()
 
 
-def object_of(period: Span, kind: str = "bars") -> binance_datasets.Archive:
-    return binance_datasets.Archive("spot", DATASETS[kind], "AAA", "1h" if kind == "bars" else EVENTS, period)
+def object_of(period: Span, kind: str = "bars") -> datasets.Archive:
+    return datasets.Archive("spot", DATASETS[kind], "AAA", "1h" if kind == "bars" else EVENTS, period)
 
 
 @pytest.mark.parametrize("before", UNITS)

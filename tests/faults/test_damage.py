@@ -163,11 +163,12 @@ def _check_that_it_is_mended(root: Path, harm: Harm, whole: Contents) -> None:
         gone = _rows_of(file, root.parent / "clean")
         key = file.split("/month=")[0]
         kept[key] = [row for row in kept[key] if row not in gone]
-    now = contents(root)
-    assert now.rows == {key: rows for key, rows in kept.items() if rows}
-    sweep_all(root)
-    assert live_by_glob(root) == now.rows
+    expected = {key: rows for key, rows in kept.items() if rows}
+    assert contents(root).rows == expected
     assert store.repair(root) == []
+    if len(harm.files) > 1:  # the slowest check, for a quarter
+        sweep_all(root)
+        assert live_by_glob(root) == expected
     for name in store.layout.table_names(root):
         months = {file.split("month=")[1].split("/")[0] for file in lost if file.startswith(f"{name.key}/")}
         origins, _ = store.origins(name)

@@ -39,9 +39,9 @@ def many_rows() -> bytes:
 
 
 def a_long_text() -> bytes:
-    """One row with a text of 300 MB."""
+    """One row with a text of 200 MB."""
     buffer = BytesIO()
-    pq.write_table(pa.table({"time": [0], "symbol": ["0" * (300 << 20)]}), buffer, compression="zstd")
+    pq.write_table(pa.table({"time": [0], "symbol": ["0" * (200 << 20)]}), buffer, compression="zstd")
     return buffer.getvalue()
 
 

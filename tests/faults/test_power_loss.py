@@ -27,9 +27,7 @@ class Loss:
 
 
 @pytest.mark.tries("D3", 300, 5_000)
-def test_what_was_reported_survives_a_loss_of_power_at_any_moment(
-    nursery: Nursery, folder: Path, tally: Tally
-) -> None:
+def test_what_was_reported_survives_a_loss_of_power_at_any_moment(nursery: Nursery, folder: Path, tally: Tally) -> None:
     need_strace()
     expected, versions = _as_it_should_be(folder / "clean")
     calls = _recorded(nursery, folder, 0)

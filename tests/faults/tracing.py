@@ -87,4 +87,6 @@ def _calls(log: str) -> Iterator[Call]:
         if match := _LINE.fullmatch(line):
             seen[match["name"]] += 1
             failed = match["result"] in ("-1", "?")
-            yield Call(match["name"], seen[match["name"]], line, match["arguments"], failed, "INJECTED" in match["rest"])
+            yield Call(
+                match["name"], seen[match["name"]], line, match["arguments"], failed, "INJECTED" in match["rest"]
+            )

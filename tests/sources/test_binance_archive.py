@@ -478,7 +478,7 @@ def test_a_month_that_fails_its_checksum_gives_no_day(archive: Archive) -> None:
 def test_a_zip_that_is_kept_on_disk_is_read_like_any_other(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     source, request = law_case(archive)
     in_memory = [piece.table for piece in source.fetch(request, {})]
-    monkeypatch.setattr("lab.sources.binance_objects.IN_MEMORY", 100)
+    monkeypatch.setattr("lab.sources.binance.objects.IN_MEMORY", 100)
     on_disk = [piece.table for piece in source.fetch(request, {})]
     assert len(on_disk) == 3
     assert pl.concat([a.frame for a in on_disk if a]).equals(pl.concat([b.frame for b in in_memory if b]))

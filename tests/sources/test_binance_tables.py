@@ -11,9 +11,9 @@ import pytest
 
 from lab.errors import SourceError
 from lab.nouns import EVENTS, Bars, Span, Table
-from lab.sources.binance_datasets import DATASETS, RAW_TRADES, Archive, Dataset
-from lab.sources.binance_objects import csv_blocks
-from lab.sources.binance_tables import read_table
+from lab.sources.binance.datasets import DATASETS, RAW_TRADES, Archive, Dataset
+from lab.sources.binance.objects import csv_blocks
+from lab.sources.binance.tables import read_table
 from tests.archive import kline_lines, utc, zipped
 
 MARKET = Path(__file__).parents[2].parent / "shared/market"
@@ -351,7 +351,7 @@ def test_a_file_of_another_period_is_refused_in_every_dataset(kind: str) -> None
 
 
 def blocks_of(text: str, archive: Archive, size: int, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    monkeypatch.setattr("lab.sources.binance_objects.BLOCK", size)
+    monkeypatch.setattr("lab.sources.binance.objects.BLOCK", size)
     return list(csv_blocks(BytesIO(zipped(f"{archive.stem}.csv", text)), archive))
 
 

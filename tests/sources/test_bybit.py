@@ -108,9 +108,9 @@ def test_spot_trades_of_one_number_are_repeats_and_others_are_not(tmp_path: Path
     lines = ["1,1669852800123,17000.5,0.1,sell", "2,1669852800123,17000.5,0.1,sell", "3,1669852800124,17000,1,buy"]
     piece = given(tmp_path, "BTCUSDT-2022-12.csv.gz", SPOT_HEADER, lines[2], *lines)
     assert rows(piece).drop("symbol").rows() == [
-        (utc(2022, 12, 1, 0, 0, 0, 123000), 17000.5, 0.1, -1),
-        (utc(2022, 12, 1, 0, 0, 0, 123000), 17000.5, 0.1, -1),
-        (utc(2022, 12, 1, 0, 0, 0, 124000), 17000.0, 1.0, 1),
+        (utc(2022, 12, 1, 0, 0, 0, 123000), 17000.5, 0.1, -1, "1"),
+        (utc(2022, 12, 1, 0, 0, 0, 123000), 17000.5, 0.1, -1, "2"),
+        (utc(2022, 12, 1, 0, 0, 0, 124000), 17000.0, 1.0, 1, "3"),
     ]
     assert (piece.repeats, piece.span) == (1, Span(utc(2022, 12, 1), utc(2023, 1, 1)))
 

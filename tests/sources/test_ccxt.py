@@ -21,8 +21,8 @@ from lab import store
 from lab.errors import LabError, NoData, SourceError, UnknownName, UsageError
 from lab.nouns import TIME, Piece, Span, Table
 from lab.sources import Request, Source
-from lab.sources.exchange_line import redirected
 from lab.sources.exchanges import Exchange, exchange_named
+from lab.sources.exchanges.line import redirected
 from lab.sources.web import Patience
 from tests.archive import Archive, Fault, cut_short, dripping_body, dripping_header, html, send, serving, status, utc
 from tests.exchange import EXCHANGES, Bar, Market, Trade, bybit, coinbaseexchange, made_up
@@ -491,7 +491,7 @@ def test_a_ban_is_believed_and_dated(archive: Archive) -> None:
             lambda handler, _: send(handler, 200, b"[[1709251200,1,2"),
             r"it begins with '\[\[1709251200,1,2', which is no",
         ),
-        (lambda handler, _: send(handler, 200, b"[7, 8]"), "of BTC/USD from .* on is a bar; the first of 1: no symbol"),
+        (lambda handler, _: send(handler, 200, b"[7, 8]"), "of BTC/USD from .* on is a bar; the first of 2: no symbol"),
     ],
 )
 def test_a_refusal_is_not_asked_again_and_never_a_traceback(archive: Archive, fault: Fault, why: str) -> None:

@@ -20,7 +20,7 @@ from lab.kinds import KINDS
 from lab.nouns import EVENTS, Bars, Piece
 from lab.sources import Request, Source
 from lab.sources.files import Files
-from lab.sources.mapping import EXAMPLE, MappingFile
+from lab.sources.files.mapping import EXAMPLE, MappingFile
 from tests.archive import utc
 
 BARS_HEADER = "symbol,time,open,high,low,close,volume"
@@ -251,7 +251,7 @@ def test_symbols_of_a_large_file_are_read_one_by_one_with_the_same_result(
     ]
     pl.read_csv(table(tmp_path, BARS_HEADER, *both)).write_parquet(tmp_path / "t.parquet")
     at_once = fetched(tmp_path / "t.parquet", "bars", "A", "B", interval="1h")
-    monkeypatch.setattr("lab.sources.table_files.LARGE", 0)
+    monkeypatch.setattr("lab.sources.files.table_files.LARGE", 0)
     one_by_one = fetched(tmp_path / "t.parquet", "bars", "A", "B", interval="1h")
     assert [rows(piece).height for piece in at_once] == [400, 400]
     assert [(p.origin, p.digest, p.reading) for p in at_once] == [(p.origin, p.digest, p.reading) for p in one_by_one]

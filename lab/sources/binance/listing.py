@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 from lab.errors import SourceError
-from lab.sources.binance_datasets import SYMBOL, Dataset, files_of, folder
+from lab.sources.binance.datasets import SYMBOL, Dataset, files_of, folder
 from lab.sources.web import Connections, Patience, get
 
 PAGE = 1000  # keys, at most

@@ -16,11 +16,11 @@ from lab.kinds import KINDS
 from lab.nouns import INTERVALS, Bars, Piece, Span, Table, interval_length
 from lab.sources import Request, months, next_month
 from lab.sources.ahead import Job, Result, in_order
-from lab.sources.binance_datasets import DATASETS, DAY, RAW_TRADES, SYMBOL, Archive, Dataset
-from lab.sources.binance_listing import listed_symbols
-from lab.sources.binance_objects import Mirror, MonthForDays, csv_blocks, published_digest, verified
-from lab.sources.binance_rest import INTERFACES, Rest
-from lab.sources.binance_tables import read_table
+from lab.sources.binance.datasets import DATASETS, DAY, RAW_TRADES, SYMBOL, Archive, Dataset
+from lab.sources.binance.listing import listed_symbols
+from lab.sources.binance.objects import Mirror, MonthForDays, csv_blocks, published_digest, verified
+from lab.sources.binance.rest import INTERFACES, Rest
+from lab.sources.binance.tables import read_table
 from lab.sources.web import PATIENT, Patience, connections
 
 ARCHIVE = "https://data.binance.vision"

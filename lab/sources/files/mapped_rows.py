@@ -8,8 +8,8 @@ import polars as pl
 from lab.errors import UsageError
 from lab.kinds import KINDS
 from lab.nouns import TIME
-from lab.sources.mapping import ABSENT, SIDES, Reading
-from lab.sources.times import Clock
+from lab.sources.files.mapping import ABSENT, SIDES, Reading
+from lab.sources.files.times import Clock
 from lab.sources.vendor import divided
 
 # Text that stands for no number, in any case.

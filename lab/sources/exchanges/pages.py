@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lab.errors import NoData, SourceError, UsageError
-from lab.sources.exchange_line import Line
+from lab.sources.exchanges.line import Line
 from lab.sources.vendor import numbered
 from lab.sources.web import LATER
 

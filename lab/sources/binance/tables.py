@@ -9,7 +9,7 @@ import polars as pl
 from lab.errors import SourceError
 from lab.kinds import KINDS
 from lab.nouns import INTERVALS, MICROSECOND, Bars, Span, Table
-from lab.sources.binance_datasets import Archive
+from lab.sources.binance.datasets import Archive
 from lab.sources.rows import moment, sift_kind
 
 COIN_MARGINED = "futures/cm"

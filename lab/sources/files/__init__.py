@@ -14,10 +14,10 @@ from lab.errors import SourceError, UsageError
 from lab.kinds import KINDS
 from lab.nouns import INTERVALS, Bars, Calendar, Piece, Table, interval_length
 from lab.sources import Request
-from lab.sources.mapped_rows import MappedRows
-from lab.sources.mapping import MappingFile, Reading, Stamp, chosen_columns, reading_of
+from lab.sources.files.mapped_rows import MappedRows
+from lab.sources.files.mapping import MappingFile, Reading, Stamp, chosen_columns, reading_of
+from lab.sources.files.table_files import digest_of, is_large, table_of, unreadable
 from lab.sources.rows import sift, sift_kind
-from lab.sources.table_files import digest_of, is_large, table_of, unreadable
 from lab.sources.vendor import storable
 
 SATURDAY = 6

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from lab.errors import SourceError
 from lab.nouns import INTERVALS, MICROSECOND
-from lab.sources.binance_datasets import Archive
+from lab.sources.binance.datasets import Archive
 from lab.sources.web import Answer, Connections, Patience, ask
 
 BYTES_PER_ANSWER = 4 << 20

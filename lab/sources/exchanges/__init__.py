@@ -14,8 +14,8 @@ from lab.kinds import KINDS
 from lab.nouns import INTERVALS, MICROSECOND, TIME, Bars, Piece, Span, Table, interval_length
 from lab.registry import unknown
 from lab.sources import Request, months
-from lab.sources.exchange_line import Line, ccxt_itself, line_to
-from lab.sources.exchange_pages import BarPages, BarRow, TradeRow, check_has, trades_between
+from lab.sources.exchanges.line import Line, ccxt_itself, line_to
+from lab.sources.exchanges.pages import BarPages, BarRow, TradeRow, check_has, trades_between
 from lab.sources.rows import sift, sift_kind
 from lab.sources.vendor import days, numbered
 from lab.sources.web import LATER, PATIENT, Patience

@@ -12,8 +12,8 @@ from typing import IO
 from zipfile import BadZipFile, ZipFile
 
 from lab.errors import SourceError
-from lab.sources.binance_datasets import DAY, Archive
-from lab.sources.binance_tables import refused
+from lab.sources.binance.datasets import DAY, Archive
+from lab.sources.binance.tables import refused
 from lab.sources.web import Connections, Patience, download, get
 
 BLOCK = 32 << 20  # bytes of CSV that are parsed at once
