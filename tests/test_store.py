@@ -438,15 +438,20 @@ def test_without_any_whole_manifest_the_whole_files_count(tmp_path: Path) -> Non
 
 def test_a_store_of_lab_0_1_reads_as_it_did(tmp_path: Path) -> None:
     bars = bars_of("A", MARCH, 10)
-    store.commit(tmp_path, "here", [piece_of(bars)])
+    rejected = pl.DataFrame({"time": [MARCH], "close": [-1.0], "fault": ["a price is zero or below"]})
+    store.commit(tmp_path, "here", [Piece("A", "somewhere", "d", bars, rejected)])
+    (tmp_path / "quarantine/kind=bars/source=here").rename(tmp_path / "quarantine/source=here")
     manifest = name_of(tmp_path).manifest(1)
-    table = json.loads(manifest.read_bytes())["table"]
+    table = json.loads(manifest.read_bytes().replace(b"quarantine/kind=bars/", b"quarantine/"))["table"]
     (month, (part,)) = next(iter(table["parts"].items()))
     old = {"calendar": "weekdays", "parts": {month: part}, "origins": table["origins"]}
     sha256 = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()
     manifest.write_text(json.dumps({"sha256": sha256, "table": old}))
     read = store.read_bars(tmp_path, "here", ["A"], "1m")
     assert (read.calendar, read.frame.equals(bars.frame)) == ("weekdays", True)
+    assert store.verify(tmp_path) == []
+    assert store.tables(tmp_path)[0].rejected == 1
+    assert store.rejected(name_of(tmp_path))[0]["fault"].to_list() == ["a price is zero or below"]
     newer = {"format": 99, "sha256": sha256, "table": old}
     manifest.write_text(json.dumps(newer) + " ")
     with pytest.raises(DamagedData, match="format 99, of a newer lab"):

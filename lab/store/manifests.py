@@ -162,7 +162,9 @@ def _read(table: TableName, number: int, _modified: int, _size: int) -> Manifest
         if document["sha256"] != _digest(content if version == 0 else [table.key, number, content]):
             raise ValueError("another SHA-256 than when it was written")
         found = _DOCUMENT.validate_python(_as_of_today(document))
-        own = re.compile(rf"({re.escape(table.key)}/month=[^/]+|quarantine/{re.escape(table.key)})/[^/]+\.parquet")
+        key = re.escape(table.key)
+        before_kinds = key.split("/", 1)[1]  # how lab 0.1 named the folders of rejected rows
+        own = re.compile(rf"({key}/month=[^/]+|quarantine/({key}|{before_kinds}))/[^/]+\.parquet")
         if strange := [part.path for part in found.files() if not own.fullmatch(part.path)]:
             raise ValueError(f"{strange[0]!r} is no file of this table")
         return found

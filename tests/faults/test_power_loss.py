@@ -16,6 +16,8 @@ from tests.faults.power import Disk
 from tests.faults.small_stores import Contents, contents, files_below, forget
 from tests.faults.tracing import ALL_BYTES, CHANGES, Call, need_strace, points, traced
 
+KILLS = 8
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -23,6 +25,7 @@ class Loss:
 
     files: dict[str, bytes]
     reported: int
+    call: int  # after which
     moment: str
 
 
@@ -32,12 +35,13 @@ def test_what_was_reported_survives_a_loss_of_power_at_any_moment(nursery: Nurse
     expected, versions = _as_it_should_be(folder / "clean")
     calls = _recorded(nursery, folder, 0)
     losses = list(_losses(calls, folder, tally.random))
-    while len(losses) < 4 * tally.times:  # a writer is killed, another carries on, then the power fails
-        kill = calls[tally.random.integers(len(calls))]
-        if kill.name in CHANGES[:-1]:
-            killed = _recorded(nursery, folder, 0, f"{kill.name}:signal=KILL:when={kill.nth}")
-            carried_on = _recorded(nursery, folder, _reports(killed), keep=True)
-            losses += list(_losses([*killed, *carried_on], folder, tally.random))[-2 * tally.times :]
+    flushes = [call for call in calls if call.name == "fsync"]
+    for n in tally.random.permutation(len(flushes))[: KILLS + len(flushes) * tally.many]:
+        # A writer is killed where something is not yet flushed, another carries on, then the power fails.
+        killed = _recorded(nursery, folder, 0, f"fsync:signal=KILL:when={flushes[n].nth}")
+        carried_on = _recorded(nursery, folder, _reports(killed), keep=True)
+        losses += [loss for loss in _losses([*killed, *carried_on], folder, tally.random) if loss.call >= len(killed)]
+    assert len(losses) >= tally.times
     for loss in [losses[n] for n in tally.random.permutation(len(losses))[: tally.times]]:
         root = folder / "after power loss"
         _put(loss.files, root)
@@ -108,14 +112,14 @@ def _losses(calls: list[Call], folder: Path, random: np.random.Generator) -> Ite
     """Every different state that a loss of power may leave, call by call."""
     disk, reported = Disk(folder / "disk"), 0
     seen = set()
-    for call in calls:
+    for n, call in enumerate(calls):
         if call.concerns(folder / "disk") and call.name in CHANGES[:-1]:
             disk.follow(call)
             for files in disk.after_power_loss(random):
                 state = (reported, hash(frozenset(files.items())))
                 if state not in seen:
                     seen.add(state)
-                    yield Loss(files, reported, str(call))
+                    yield Loss(files, reported, n, str(call))
         elif _is_report(call):
             reported += 1
 
