@@ -55,6 +55,12 @@ def move(paths: Iterable[Path], folder: Path) -> None:
             path.unlink()
 
 
+def flush_folder(folder: Path) -> None:
+    """Return once the names in a folder are on the disk, as somebody may have been killed before he saw to it."""
+    with refusals(folder):
+        _flush_folder(folder)
+
+
 def remove(paths: Iterable[Path]) -> int:
     """Remove files, for good before this returns; the bytes that they had."""
     freed, folders = 0, set()
@@ -64,8 +70,7 @@ def remove(paths: Iterable[Path]) -> int:
             path.unlink()
             folders.add(path.parent)
     for folder in folders:
-        with refusals(folder):
-            _flush_folder(folder)
+        flush_folder(folder)
     return freed
 
 

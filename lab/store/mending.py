@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from lab.errors import DamagedData
-from lab.files import exclusive, refusals, remove
+from lab.files import exclusive, flush_folder, refusals, remove
 from lab.store.layout import TableName, table_names
 from lab.store.manifests import Change, Manifest, Part, latest, numbers, publish, version, versions
 from lab.store.parts import checked_bytes, part_at, remedy
@@ -71,8 +71,11 @@ def _remove_unnamed(name: TableName, kept: set[int], known: list[Manifest], newe
         named |= {f"{root}/{part.path}" for part in manifest.files()}
         # What is live again, as the same rows were committed once more, need not be kept twice.
         named |= {f"{history}/{part.path.rsplit('/', 1)[1]}" for part in manifest.live if part.path not in live}
-    # Manifests first: no version may outlive its files.
-    return sum(remove(_unnamed(folder, named)) for folder in (name.log, name.folder, name.history, name.quarantine))
+    freed = remove(_unnamed(name.log, named))
+    others = [path for folder in (name.folder, name.history, name.quarantine) for path in _unnamed(folder, named)]
+    if others:
+        flush_folder(name.log)  # no version may outlive its files
+    return freed + remove(others)
 
 
 def _unnamed(folder: Path, named: set[str]) -> list[Path]:

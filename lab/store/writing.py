@@ -14,7 +14,7 @@ from time import monotonic
 import polars as pl
 
 from lab.errors import DamagedData, LabError, UsageError
-from lab.files import exclusive, move
+from lab.files import exclusive, flush_folder, move
 from lab.kinds import KINDS, Kind
 from lab.nouns import EVENTS, MICROSECOND, Bars, Calendar, Piece, Span, Table, opened
 from lab.store.layout import TableName
@@ -47,6 +47,8 @@ def commit(root: Path, source: str, pieces: Iterable[Piece], command: str = "") 
             if _content(after) != _content(before):
                 publish(name, number + 1, _signed(before, after, command))
                 retire(name, before, after)
+            else:
+                flush_folder(name.log)
 
 
 def _check_columns(table: Bars | Table) -> None:

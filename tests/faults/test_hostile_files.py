@@ -11,7 +11,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from lab import store
 from lab.store.manifests import Manifest, Part, publish
 from tests.faults.children import Nursery
 from tests.faults.conftest import Tally
