@@ -16,7 +16,7 @@ from tests.faults.power import Disk
 from tests.faults.small_stores import Contents, contents, files_below, forget
 from tests.faults.tracing import ALL_BYTES, CHANGES, Call, need_strace, points, traced
 
-KILLS = 8
+KILLS = 4  # of each sort
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ def test_what_was_reported_survives_a_loss_of_power_at_any_moment(nursery: Nurse
     expected, versions = _as_it_should_be(folder / "clean")
     calls = _recorded(nursery, folder, 0)
     losses = list(_losses(calls, folder, tally.random))
-    flushes = [call for call in calls if call.name == "fsync"]
-    for n in tally.random.permutation(len(flushes))[: KILLS + len(flushes) * tally.many]:
+    for flush in _flushes(calls, tally):
         # A writer is killed where something is not yet flushed, another carries on, then the power fails.
-        killed = _recorded(nursery, folder, 0, f"fsync:signal=KILL:when={flushes[n].nth}")
+        killed = _recorded(nursery, folder, 0, f"fsync:signal=KILL:when={flush.nth}")
         carried_on = _recorded(nursery, folder, _reports(killed), keep=True)
         losses += [loss for loss in _losses([*killed, *carried_on], folder, tally.random) if loss.call >= len(killed)]
     assert len(losses) >= tally.times
@@ -55,6 +54,16 @@ def test_what_was_reported_survives_a_loss_of_power_at_any_moment(nursery: Nurse
                 assert store.verify(root / "store") == []
         shutil.rmtree(root)
     tally.check()
+
+
+def _flushes(calls: list[Call], tally: Tally) -> list[Call]:
+    """Where to kill a writer: at any flush, or at a few of new folders and a few others."""
+    flushes = [n for n, call in enumerate(calls) if call.name == "fsync"]
+    if not tally.many:
+        new = [n for n in flushes if any(call.name.startswith("mkdir") for call in calls[n - 2 : n])]
+        others = [n for n in flushes if n not in new]
+        flushes = [*tally.random.choice(new, KILLS, replace=False), *tally.random.choice(others, KILLS, replace=False)]
+    return [calls[n] for n in flushes]
 
 
 def _as_it_should_be(root: Path) -> tuple[list[Contents], dict[tuple[str, int], list[tuple[object, ...]]]]:
