@@ -1,6 +1,7 @@
 """The few core types. Values are frozen: a new fact is a new value."""
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -281,24 +282,37 @@ def fault(columns: Collection[str]) -> pl.Expr:
     )
 
 
+# How a column follows from bars: a Polars expression, or a function of whole columns. A function's parameters name the
+# columns that it reads, as arrays with NaN for null (`time` in microseconds); `age`, if it has one, is the number of
+# the first row in its unbroken stretch.
+Formula = pl.Expr | Callable[..., Vector]
+
+
 @dataclass(frozen=True)
 class Feature:
-    """One column computed from bars: its expression and how many bars back that expression may see.
+    """One column computed from bars: its formula and how many bars back that formula may see.
 
-    `expr` runs over one unbroken stretch of one symbol and must depend on nothing but a row and the
+    `formula` runs over one unbroken stretch of one symbol and must depend on nothing but a row and the
     `lookback` - 1 rows before it. Values are null until `lookback` bars exist, and where the formula has none.
     """
 
     name: str
     family: str
     meaning: str
-    expr: pl.Expr
+    formula: Formula
     lookback: int
 
-    @property
+    @cached_property
     def needs(self) -> list[str]:
-        """The bar columns the expression reads."""
-        return sorted({*self.expr.meta.root_names()} - {AGE})
+        """The bar columns the formula reads."""
+        if isinstance(self.formula, pl.Expr):
+            return sorted({*self.formula.meta.root_names()} - {AGE})
+        return [name for name in inspect.signature(self.formula).parameters if name != AGE]
+
+    @cached_property
+    def arguments(self) -> list[str]:
+        """What a formula that is a function is called with, in its order."""
+        return [] if isinstance(self.formula, pl.Expr) else list(inspect.signature(self.formula).parameters)
 
 
 Numbers = Mapping[str, float]

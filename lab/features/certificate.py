@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from lab.errors import LookAhead
-from lab.features.catalogue import compute, over_stretch
+from lab.features.computing import compute, over_stretch
 from lab.nouns import MICROSECOND, OPTIONAL_COLUMNS, SIGNED, Bars, Feature, Vector, interval_length
 
 KLINE_COLUMNS = ("buy_volume", "quote_volume", "trades")

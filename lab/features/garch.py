@@ -1,13 +1,12 @@
 """GARCH(1,1): coefficients from training bars, variance filtered with them held still. Bollerslev (1986)."""
 
 import numpy as np
-import polars as pl
 
 from lab.errors import NotEnoughHistory
 from lab.features.catalogue import fitted_feature
 from lab.features.price import log_change
-from lab.features.windows import exponential_sum, memory
-from lab.nouns import Bars, Numbers, Vector
+from lab.features.windows import exponential_sum, lag, memory
+from lab.nouns import Bars, Formula, Numbers, Vector
 
 FEWEST_RETURNS = 250
 # A variance that never forgets has no look-back: at 0.99 a shock fades to 1e-12 in 2,750 bars.
@@ -17,8 +16,9 @@ SMALLEST_BETA = 0.001
 
 def returns_of(bars: Bars) -> Vector:
     """Log returns of one symbol's bars, oldest first; none of them reaches across a gap."""
-    changes = bars.frame.select(log_change().over(bars.segment)).to_series()
-    return changes.drop_nulls().to_numpy()
+    closes = bars.frame["close"].to_numpy()
+    changes = [log_change(closes[start : start + rows])[1:] for start, rows in bars.stretches()]
+    return np.concatenate([np.empty(0), *changes])
 
 
 def fit_garch(bars: Bars) -> Numbers:
@@ -57,20 +57,25 @@ def garch_memory(numbers: Numbers) -> int:
     return memory(numbers["beta"]) + 1
 
 
-def next_variance(numbers: Numbers) -> pl.Expr:
+def next_variance(numbers: Numbers, close: Vector, age: int) -> Vector:
     """Variance of the next scaled return: omega / (1 - beta) + alpha Σ beta^k e²[-k], known at this close."""
-    shock = (log_change() / numbers["scale"] - numbers["mu"]) ** 2
+    shock = (log_change(close) / numbers["scale"] - numbers["mu"]) ** 2
     beta = numbers["beta"]
-    return numbers["omega"] / (1 - beta) + numbers["alpha"] * exponential_sum(shock, beta, memory(beta))
+    return numbers["omega"] / (1 - beta) + numbers["alpha"] * exponential_sum(shock, beta, memory(beta), age)
 
 
 @fitted_feature(fit=fit_garch, lookback=garch_memory, needs=["close"])
-def garch_vol(numbers: Numbers) -> pl.Expr:
+def garch_vol(numbers: Numbers) -> Formula:
     """Volatility that GARCH(1,1), fitted on training bars, expects of the next bar's log return."""
-    return numbers["scale"] * next_variance(numbers).sqrt()
+    return lambda close, age: numbers["scale"] * np.sqrt(next_variance(numbers, close, age))
 
 
 @fitted_feature(fit=fit_garch, lookback=lambda numbers: garch_memory(numbers) + 1, needs=["close"])
-def garch_shock(numbers: Numbers) -> pl.Expr:
+def garch_shock(numbers: Numbers) -> Formula:
     """Latest log return less its mean, in units of the volatility that GARCH(1,1) had expected of it."""
-    return (log_change() / numbers["scale"] - numbers["mu"]) / next_variance(numbers).shift(1).sqrt()
+
+    def shock(close: Vector, age: int) -> Vector:
+        surprise = log_change(close) / numbers["scale"] - numbers["mu"]
+        return surprise / np.sqrt(lag(next_variance(numbers, close, age)))
+
+    return shock

@@ -6,15 +6,14 @@ Smoothed probabilities know the future; these do not. Hamilton (1989).
 import math
 
 import numpy as np
-import polars as pl
 
 from lab.compiled import compiled
 from lab.errors import NotEnoughHistory
 from lab.features.catalogue import fitted_feature
 from lab.features.garch import returns_of
 from lab.features.price import log_change
-from lab.features.windows import mapped
-from lab.nouns import Bars, Numbers, Vector
+from lab.features.windows import restarted
+from lab.nouns import Bars, Formula, Numbers, Vector
 
 State = tuple[float, float, float]
 FEWEST_RETURNS = 250
@@ -65,41 +64,40 @@ def estimate(returns: Vector) -> tuple[list[float], list[float], list[float]]:
 
 
 @fitted_feature(fit=fit_regimes, lookback=lambda numbers, memory: 2 * memory + 1, needs=["close"])
-def volatile_regime(numbers: Numbers, memory: int = 250) -> pl.Expr:
+def volatile_regime(numbers: Numbers, memory: int = 250) -> Formula:
     """Filtered probability that the market is in the volatile one of two regimes fitted on training bars.
 
     The filter begins from the long-run share of that regime between `memory` and 2 `memory` returns ago.
     """
     calm = (numbers["calm_mean"], numbers["calm_sd"], numbers["leave_calm"])
     volatile = (numbers["volatile_mean"], numbers["volatile_sd"], numbers["leave_volatile"])
-    returns = log_change() / numbers["scale"]
-    return mapped(lambda x, age: filtered(x, calm, volatile, memory, age), returns)
+
+    def probability(close: Vector, age: int) -> Vector:
+        returns = log_change(close) / numbers["scale"]
+        return restarted(lambda x: filtered(x, calm, volatile), memory, age, returns)
+
+    return probability
 
 
 @compiled
-def filtered(returns: Vector, state_0: State, state_1: State, block: int, age: int) -> Vector:
+def filtered(returns: Vector, state_0: State, state_1: State) -> Vector:
     """P(state 1 | returns so far) after each return; NaN at NaN, which says nothing about the state.
 
-    A state is its mean, its deviation, and the chance to leave it on the next return. Every block of rows starts
-    anew, a whole block earlier, from the long-run share of state 1: so that a value rests on the same returns, in
-    the same order, however many bars there were before.
+    A state is its mean, its deviation, and the chance to leave it on the next return. The filter begins from the
+    long-run share of state 1.
     """
     mean_0, sd_0, leave_0 = state_0
     mean_1, sd_1, leave_1 = state_1
     out = np.full(returns.size, np.nan)
-    start = -(age % block)
-    while start < returns.size:
-        expected = leave_0 / (leave_0 + leave_1)
-        for t in range(max(start - block, 0), min(start + block, returns.size)):
-            if math.isnan(returns[t]):
-                continue
-            z_0 = (returns[t] - mean_0) / sd_0
-            z_1 = (returns[t] - mean_1) / sd_1
-            log_odds = math.log(expected) - math.log(1 - expected)
-            log_odds += 0.5 * (z_0 * z_0 - z_1 * z_1) + math.log(sd_0) - math.log(sd_1)
-            probability = 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
-            expected = probability * (1 - leave_1) + (1 - probability) * leave_0
-            if t >= start:
-                out[t] = probability
-        start += block
+    expected = leave_0 / (leave_0 + leave_1)
+    for t in range(returns.size):
+        if math.isnan(returns[t]):
+            continue
+        z_0 = (returns[t] - mean_0) / sd_0
+        z_1 = (returns[t] - mean_1) / sd_1
+        log_odds = math.log(expected) - math.log(1 - expected)
+        log_odds += 0.5 * (z_0 * z_0 - z_1 * z_1) + math.log(sd_0) - math.log(sd_1)
+        probability = 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0
+        expected = probability * (1 - leave_1) + (1 - probability) * leave_0
+        out[t] = probability
     return out

@@ -1,25 +1,24 @@
 """Averages, and how far and how straight prices went from them."""
 
 import numpy as np
-import polars as pl
 
 from lab.features.catalogue import feature
-from lab.features.price import CLOSE, HIGH, LOW
 from lab.features.windows import (
     change,
     ema,
-    mapped,
+    lag,
     rolling_deviation,
     rolling_mean,
     span_memory,
     wilder,
     wilder_memory,
 )
-from lab.nouns import Vector
+from lab.nouns import Formula, Vector
 
 
-def _macd(fast: int, slow: int) -> pl.Expr:
-    return ema(CLOSE, fast) - ema(CLOSE, slow)
+def macd_line(close: Vector, fast: int, slow: int, age: int) -> Vector:
+    """EMA(fast) - EMA(slow) of closes."""
+    return ema(close, fast, age) - ema(close, slow, age)
 
 
 def directional(high: Vector, low: Vector, close: Vector, window: int, age: int) -> tuple[Vector, Vector]:
@@ -27,11 +26,10 @@ def directional(high: Vector, low: Vector, close: Vector, window: int, age: int)
     up, down = change(high), -change(low)
     plus = np.where((up > down) & (up > 0), up, 0.0 * up)
     minus = np.where((down > up) & (down > 0), down, 0.0 * down)
-    previous = close - change(close)
+    previous = lag(close)
     widest = np.maximum(high, previous) - np.minimum(low, previous)
     average_range, average_plus, average_minus = (wilder(x, window, age) for x in (widest, plus, minus))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return 100 * average_plus / average_range, 100 * average_minus / average_range
+    return 100 * average_plus / average_range, 100 * average_minus / average_range
 
 
 def directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
@@ -45,61 +43,74 @@ def directional_index(high: Vector, low: Vector, close: Vector, window: int, age
 
 
 @feature(lookback=lambda window: window)
-def sma_distance(window: int = 50) -> pl.Expr:
+def sma_distance(window: int = 50) -> Formula:
     """ln(C / simple average of `window` closes)."""
-    return (CLOSE / rolling_mean(CLOSE, window)).log()
+    return lambda close, age: np.log(close / rolling_mean(close, window, age))
 
 
 @feature(lookback=lambda span: span_memory(span))
-def ema_distance(span: int = 20) -> pl.Expr:
+def ema_distance(span: int = 20) -> Formula:
     """ln(C / exponential average of closes, alpha = 2 / (span + 1))."""
-    return (CLOSE / ema(CLOSE, span)).log()
+    return lambda close, age: np.log(close / ema(close, span, age))
 
 
 @feature(lookback=lambda fast, slow: max(span_memory(fast), span_memory(slow)))
-def macd(fast: int = 12, slow: int = 26) -> pl.Expr:
+def macd(fast: int = 12, slow: int = 26) -> Formula:
     """(EMA(fast) - EMA(slow)) / C. Appel (1979), as a share of the close."""
-    return _macd(fast, slow) / CLOSE
+    return lambda close, age: macd_line(close, fast, slow, age) / close
 
 
 @feature(lookback=lambda fast, slow, signal: max(span_memory(fast), span_memory(slow)) + span_memory(signal) - 1)
-def macd_signal(fast: int = 12, slow: int = 26, signal: int = 9) -> pl.Expr:
+def macd_signal(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
     """EMA(signal) of EMA(fast) - EMA(slow), as a share of the close."""
-    return ema(_macd(fast, slow), signal) / CLOSE
+    return lambda close, age: ema(macd_line(close, fast, slow, age), signal, age) / close
 
 
 @feature(lookback=lambda fast, slow, signal: max(span_memory(fast), span_memory(slow)) + span_memory(signal) - 1)
-def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> pl.Expr:
+def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
     """macd less macd_signal, as a share of the close."""
-    return (_macd(fast, slow) - ema(_macd(fast, slow), signal)) / CLOSE
+
+    def histogram(close: Vector, age: int) -> Vector:
+        line = macd_line(close, fast, slow, age)
+        return (line - ema(line, signal, age)) / close
+
+    return histogram
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
-def plus_di(window: int = 14) -> pl.Expr:
+def plus_di(window: int = 14) -> Formula:
     """+DI: 100 × upward directional movement over true range, in Wilder averages. Wilder (1978)."""
-    return mapped(lambda h, low, c, age: directional(h, low, c, window, age)[0], HIGH, LOW, CLOSE)
+    return lambda high, low, close, age: directional(high, low, close, window, age)[0]
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
-def minus_di(window: int = 14) -> pl.Expr:
+def minus_di(window: int = 14) -> Formula:
     """-DI: 100 × downward directional movement over true range, in Wilder averages. Wilder (1978)."""
-    return mapped(lambda h, low, c, age: directional(h, low, c, window, age)[1], HIGH, LOW, CLOSE)
+    return lambda high, low, close, age: directional(high, low, close, window, age)[1]
 
 
 @feature(lookback=lambda window: 2 * wilder_memory(window))
-def adx(window: int = 14) -> pl.Expr:
+def adx(window: int = 14) -> Formula:
     """Wilder average of DX = 100 |+DI - -DI| / (+DI + -DI); a bar without direction counts 0. Wilder (1978)."""
-    return mapped(lambda h, low, c, age: directional_index(h, low, c, window, age), HIGH, LOW, CLOSE)
+    return lambda high, low, close, age: directional_index(high, low, close, window, age)
 
 
 @feature(lookback=lambda window: window, least=2)
-def bollinger_position(window: int = 20, width: float = 2.0) -> pl.Expr:
+def bollinger_position(window: int = 20, width: float = 2.0) -> Formula:
     """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
-    deviation = rolling_deviation(CLOSE, window, ddof=0)
-    return (CLOSE - rolling_mean(CLOSE, window) + width * deviation) / (2 * width * deviation)
+
+    def position(close: Vector, age: int) -> Vector:
+        deviation = rolling_deviation(close, window, age, ddof=0)
+        return (close - rolling_mean(close, window, age) + width * deviation) / (2 * width * deviation)
+
+    return position
 
 
 @feature(lookback=lambda window: window, least=2)
-def bollinger_width(window: int = 20, width: float = 2.0) -> pl.Expr:
+def bollinger_width(window: int = 20, width: float = 2.0) -> Formula:
     """(upper - lower band) / simple average. Bollinger (2001)."""
-    return 2 * width * rolling_deviation(CLOSE, window, ddof=0) / rolling_mean(CLOSE, window)
+
+    def spread(close: Vector, age: int) -> Vector:
+        return 2 * width * rolling_deviation(close, window, age, ddof=0) / rolling_mean(close, window, age)
+
+    return spread

@@ -1,0 +1,194 @@
+"""Bars → columns: one stretch after the other, some rows at a time, on every core."""
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from lab.compiled import compiled
+from lab.errors import MissingColumns
+from lab.nouns import AGE, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
+
+KEYS = ("symbol", "time")
+PART_ROWS = 65_536  # so that a column of it stays in the processor's cache
+Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows [start, stop) of the stretch that begins at row `begin`; of some that nobody asked for, only nulls."""
+
+    begin: int
+    start: int
+    stop: int
+    asked: bool = True
+
+
+def compute(bars: Bars, features: Sequence[Feature], since: datetime | None = None) -> pl.DataFrame:
+    """The columns of `features` for every row of `bars`, behind `symbol` and `time`.
+
+    Each unbroken stretch is computed alone, so no window reaches across a gap or into another symbol. Null until
+    `lookback` bars of the stretch exist, and where a formula yields no finite number. Rows that closed before
+    `since` are not asked for: they may be null, and cost nothing.
+    """
+    return pl.concat(compute_in_parts(bars, features, since))
+
+
+def compute_in_parts(bars: Bars, features: Sequence[Feature], since: datetime | None = None) -> Iterator[pl.DataFrame]:
+    """What `compute` returns, some tens of thousands of rows at a time, in order."""
+    require_columns(bars, {each.name: each.needs for each in features})
+    keys = bars.frame.select(KEYS)
+    nothing = pl.DataFrame(schema={each.name: pl.Float64 for each in features})
+    yield keys.clear().hstack(nothing)
+    if not features:
+        yield keys
+        return
+    longest = max(each.lookback for each in features)
+
+    def rows_of(part: Part) -> pl.DataFrame:
+        wanted = keys.slice(part.start, part.stop - part.start)
+        if not part.asked:
+            return wanted.hstack(nothing.clear(wanted.height))
+        first = max(part.begin, part.start - longest + 1)
+        rows = over_stretch(bars.frame.slice(first, part.stop - first), features, age=first - part.begin + 1)
+        return wanted.hstack(rows.slice(part.start - first))
+
+    yield from _in_order(rows_of, list(_parts(bars, since)))
+
+
+def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:
+    """Numbers of every fitted feature for every symbol, read from these (training) bars and no others."""
+    require_columns(bars, {each.name: each.needs for each in features})
+    per_symbol = {symbol: bars.of_symbol(symbol) for symbol in bars.symbols} if features else {}
+    return {each.name: {symbol: each.fit(own) for symbol, own in per_symbol.items()} for each in features}
+
+
+def compute_fitted(
+    bars: Bars, features: Sequence[FittedFeature], fits: Fits, since: datetime | None = None
+) -> pl.DataFrame:
+    """The columns of fitted features with their numbers held still, behind `symbol` and `time`; as `compute`.
+
+    Null for a symbol that has no numbers, because it was not there yet when they were fitted.
+    """
+    if not features:
+        return bars.frame.select(KEYS)
+    absent = [pl.lit(None, dtype=pl.Float64).alias(each.name) for each in features]
+    parts = [bars.frame.select(KEYS).clear().with_columns(absent)]
+    for symbol in bars.symbols:
+        frozen = [each.freeze(fits[each.name][symbol]) for each in features if symbol in fits[each.name]]
+        parts.append(compute(bars.of_symbol(symbol), frozen, since))
+    return pl.concat([part if part.width > len(KEYS) else part.with_columns(absent) for part in parts])
+
+
+def require_columns(bars: Bars, needed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a feature whose columns these bars do not carry, naming the column and who publishes it."""
+    for name, columns in needed.items():
+        for column in columns:
+            if column not in bars.frame.columns:
+                source = OPTIONAL_COLUMNS.get(column)
+                raise MissingColumns(
+                    f"feature {name} needs the column {column!r}, which these bars do not carry",
+                    fix=f"take the bars from {source}" if source else "leave the feature out, or correct its formula",
+                )
+
+
+def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> pl.DataFrame:
+    """The columns of `features` over rows of one unbroken stretch of one symbol, of which the first is number `age`.
+
+    Of a slice, only rows with `lookback` bars before them in the slice have values; those are the same bits as
+    over the whole stretch.
+    """
+    arrays = arrays_of(frame, features)
+    values = expressions(frame, features, age)
+    values |= {each.name: applied(each, arrays, age) for each in features if each.arguments}
+    columns = [(each.name, settled(values[each.name], each.lookback)) for each in features]
+    return pl.DataFrame([pl.Series(name, column, nan_to_null=True) for name, column in columns])
+
+
+def latest(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> list[float]:
+    """The last row of `over_stretch`, NaN for null: each feature from its own last `lookback` bars."""
+    arrays = arrays_of(frame, features)
+    values = expressions(frame, features, age)
+    row = []
+    for each in features:
+        first = frame.height - each.lookback
+        if first >= 0 and each.arguments:
+            values[each.name] = applied(each, {name: array[first:] for name, array in arrays.items()}, age + first)
+        value = float(values[each.name][-1]) if first >= 0 else math.nan
+        row.append(value if math.isfinite(value) else math.nan)
+    return row
+
+
+def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vector]:
+    """The columns that formulas of the function kind read: NaN for null, time in microseconds since 1970."""
+    wanted = {name for each in features for name in each.arguments} - {AGE}
+    return {name: _array(frame[name]) for name in sorted(wanted)}
+
+
+def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
+    """A formula of the function kind over these columns, of which the first row is number `age`."""
+    formula = cast(Callable[..., Vector], feature.formula)
+    with np.errstate(all="ignore"):  # what has no value comes out as NaN or infinite, and is null in the end
+        return formula(*(age if name == AGE else arrays[name] for name in feature.arguments))
+
+
+def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> dict[str, Vector]:
+    """The columns of the features that are Polars expressions, NaN for null."""
+    wanted = [
+        each.formula.cast(pl.Float64).fill_null(math.nan).alias(each.name)
+        for each in features
+        if isinstance(each.formula, pl.Expr)
+    ]
+    if not wanted:
+        return {}
+    values = frame.with_columns(pl.int_range(age, age + pl.len()).alias(AGE)).with_columns(wanted)
+    return {each.meta.output_name(): values[each.meta.output_name()].to_numpy() for each in wanted}
+
+
+@compiled
+def settled(x: Vector, lookback: int) -> Vector:
+    """`x` with NaN where there is no finite number, and on the rows that have no `lookback` before them."""
+    out = np.empty(x.size)
+    for t in range(x.size):
+        out[t] = x[t] if t >= lookback - 1 and math.isfinite(x[t]) else np.nan
+    return out
+
+
+def _array(column: pl.Series) -> Vector:
+    """A copy that formulas may not share with the table; one type for all, so that each loop is compiled once."""
+    if column.dtype == pl.Datetime:
+        return np.array(column.to_physical())
+    return np.array(column.cast(pl.Float64).fill_null(math.nan))
+
+
+def _parts(bars: Bars, since: datetime | None) -> Iterator[Part]:
+    for begin, length in bars.stretches():
+        times = bars.frame["time"].slice(begin, length)
+        wanted = begin + (int(times.search_sorted(since)) if since else 0)
+        if wanted > begin:
+            yield Part(begin, begin, wanted, asked=False)
+        for start in range(wanted, begin + length, PART_ROWS):
+            yield Part(begin, start, min(start + PART_ROWS, begin + length))
+
+
+def _in_order(work: Callable[[Part], pl.DataFrame], parts: Sequence[Part]) -> Iterator[pl.DataFrame]:
+    """What becomes of each part, in order; as many are under way as there are cores, and no more wait."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1 or len(parts) == 1:
+        yield from map(work, parts)
+        return
+    with ThreadPoolExecutor(cores) as pool:
+        remaining = iter(parts)
+        waiting: deque[Future[pl.DataFrame]] = deque(pool.submit(work, part) for part in islice(remaining, cores + 1))
+        while waiting:
+            done = waiting.popleft().result()
+            waiting.extend(pool.submit(work, part) for part in islice(remaining, 1))
+            yield done
