@@ -129,8 +129,7 @@ class Experiment(Section):
     def load(cls, path: Path) -> "Experiment":
         """Read and check an experiment file; whatever is wrong with it is a BadExperiment that names the setting.
 
-        A `feature_file` lies beside the experiment; what is used of it is certified on the spot: a feature that
-        reads the future is a LookAhead.
+        A `feature_file` lies beside the experiment.
         """
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -163,8 +162,8 @@ class Experiment(Section):
     @cached_property
     def _resolved(self) -> tuple[list[Feature], list[FittedFeature]]:
         if self.feature_file:
-            own.use(self.feature_file, self.features)
-        return features.resolve_all(self.features)
+            own.use(self.feature_file)
+        return features.resolve_all(self.features, self.data.interval)
 
     @property
     def plain_features(self) -> list[Feature]:

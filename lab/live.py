@@ -1,7 +1,7 @@
 """The stages, one bar at a time: the same columns, the same model, the same policy step as the pipeline's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,7 @@ class Memory:
 
     bars: pl.DataFrame
     age: int = 0
+    compared: dict[str, list[float]] = field(default_factory=dict)  # what looks across symbols, for each of the bars
     side: float = 0.0
     target: float = 0.0
 
@@ -47,6 +48,7 @@ class Live:
 
     run: Run
     _learned: list[Learned] = field(init=False)
+    _across: list[Feature] = field(init=False)
     _memories: dict[str, Memory] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Live:
             )
         self._sizing = pipeline.sizing_of(self._experiment.policy)
         self._learned = [self._load(fold) for fold in self.run.manifest["folds"]]
+        self._across = [each for each in self._experiment.plain_features if each.across]
         self._kept = max(self._sizing.lookback, *(each.lookback for each in self._learned))
         data = self.run.manifest["data"]
         bridge = folds.duration(self._experiment.data.bridge)
@@ -69,15 +72,36 @@ class Live:
 
         A bar that is not later than the last one of its symbol, or that cannot be a bar, is a BadBars.
         """
-        memory = self._remember(bar)
+        return self.on_bars([bar])[0]
+
+    def on_bars(self, bars: Sequence[Mapping[str, Any]]) -> list[Decision]:
+        """Take all bars that closed at one moment, one a symbol, and decide for each.
+
+        Columns that look across symbols see the bars that come together, as the pipeline's see those of one close.
+        """
+        memories = {bar["symbol"]: self._remember(bar) for bar in bars}
+        if len({memory.bars["time"][-1] for memory in memories.values()}) > 1 or len(memories) < len(bars):
+            raise BadBars("bars of different moments came together", fix="feed one close at a time, a bar a symbol")
+        if self._across:
+            self._compare(memories)
+        return [self._decide(memories[bar["symbol"]]) for bar in bars]
+
+    def _compare(self, memories: Mapping[str, Memory]) -> None:
+        frames = {symbol: (memory.bars, memory.age - memory.bars.height + 1) for symbol, memory in memories.items()}
+        for symbol, values in features.compared_now(frames, self._across).items():
+            memory = memories[symbol]
+            for name, value in values.items():
+                memory.compared[name] = [*memory.compared.get(name, []), value][-memory.bars.height :]
+
+    def _decide(self, memory: Memory) -> Decision:
         symbol, time = memory.bars["symbol"][-1], memory.bars["time"][-1]
         learned = next((each for each in reversed(self._learned) if each.since <= time), None)
         if learned is None:
             return Decision(symbol, time, None, 0.0)
         first_age = memory.age - memory.bars.height + 1
         known = learned.columns.get(symbol)  # none for a symbol that was not there to learn from
-        columns = features.over_stretch(memory.bars, [*(known or []), self._sizing], first_age)
-        *values, volatility = columns.select(pl.all().cast(pl.Float64).fill_null(math.nan)).row(-1)
+        bars = memory.bars.with_columns(pl.Series(name, values) for name, values in memory.compared.items())
+        *values, volatility = features.latest(bars, [*(known or []), self._sizing], first_age)
         ready = known is not None and memory.age >= learned.lookback
         score = float(learned.model.predict(np.array([values]))[0]) if ready else math.nan
         chosen = self._experiment.policy
@@ -109,7 +133,7 @@ class Live:
         if time <= last:
             raise BadBars(f"{symbol}: a bar of {time} came after that of {last}", fix="feed bars in order, each once")
         if time - last > self._empty.unbroken_step:
-            memory.bars, memory.age = row, 1
+            memory.bars, memory.age, memory.compared = row, 1, {}
         else:
             # One chunk: computing on a frame of a thousand one-row chunks is far slower.
             memory.bars = pl.concat([memory.bars.tail(self._kept - 1), row.select(memory.bars.columns)], rechunk=True)

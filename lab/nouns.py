@@ -65,6 +65,7 @@ DAYS_PER_YEAR: Mapping[Calendar, float] = {"continuous": 365.25, "weekdays": 252
 LONG_WEEKEND = timedelta(days=3)
 LONGEST_CLOSURE = timedelta(days=6)  # a market that opens on weekdays was closed so long after 11 September 2001
 MICROSECOND = timedelta(microseconds=1)
+COMPARED = ("own", "market")  # what a formula that looks across symbols may take
 AGE = "age"  # number of a row in its unbroken stretch, from 1; formulas may use it to cut sums, not as a value
 
 
@@ -294,6 +295,8 @@ class Feature:
 
     `formula` runs over one unbroken stretch of one symbol and must depend on nothing but a row and the
     `lookback` - 1 rows before it. Values are null until `lookback` bars exist, and where the formula has none.
+    `across` says what is known of all symbols at the same close; `interval` is that of the bars which the look-back
+    counts, where it depends on it.
     """
 
     name: str
@@ -301,18 +304,38 @@ class Feature:
     meaning: str
     formula: Formula
     lookback: int
+    across: "Across | None" = None
+    interval: str = ""
 
     @cached_property
     def needs(self) -> list[str]:
         """The bar columns the formula reads."""
         if isinstance(self.formula, pl.Expr):
             return sorted({*self.formula.meta.root_names()} - {AGE})
-        return [name for name in inspect.signature(self.formula).parameters if name != AGE]
+        if self.across is None:
+            return [name for name in self.arguments if name != AGE]
+        return sorted({*self.arguments, *self.across.inner.needs} - {AGE, *COMPARED})
 
     @cached_property
     def arguments(self) -> list[str]:
         """What a formula that is a function is called with, in its order."""
         return [] if isinstance(self.formula, pl.Expr) else list(inspect.signature(self.formula).parameters)
+
+    def compared(self, what: str) -> str:
+        """The name of the column that holds `own` or `market` for this feature."""
+        return f"{self.name} {what}"
+
+
+@dataclass(frozen=True)
+class Across:
+    """A look at all symbols at once: a value of each, and what the others' at the same close make of it.
+
+    `inner` is computed for each symbol; `compared` takes those values, close by close, with the first row of each close
+    and the number of rows, and returns one value a row. The feature's formula gets them as `own` and `market`.
+    """
+
+    inner: Feature
+    compared: Callable[[Vector, npt.NDArray[np.int64]], Vector]
 
 
 Numbers = Mapping[str, float]

@@ -5,7 +5,7 @@ import multiprocessing
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from lab.asof import Side
 from lab.backtest import Costs
 from lab.errors import DamagedData, NotEnoughHistory
 from lab.experiment import Data, Experiment
+from lab.features import Certificate
 from lab.files import parquet, write_atomically
 from lab.kinds import KINDS
 from lab.nouns import AGE, EVENTS, MICROSECOND, Bars, Feature, FittedModel, Fold, Matrix, Run, Span, Vector
@@ -39,6 +40,7 @@ class Plan:
     kind: Kind
     run_id: str
     root: Path
+    certificates: list[Certificate]
 
     @property
     def folder(self) -> Path:
@@ -58,7 +60,11 @@ class Job:
 
 
 def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
-    """Read the bars of an experiment and cut their time into folds; a final model learns from all of it at once."""
+    """Read the bars of an experiment and cut their time into folds; a final model learns from all of it at once.
+
+    Every column must have its certificate, or earn it now: one that reads the future is a LookAhead.
+    """
+    certificates = features.certified(certificates_folder(root), experiment.features, experiment.data.interval)
     cut = experiment.folds
     versions = stored_versions(root, experiment)
     bars = read_bars(root, experiment, versions)
@@ -75,7 +81,13 @@ def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
             embargo=folds.duration(cut.embargo),
             expanding=cut.expanding,
         )
-    return Plan(experiment, bars, versions, found, kind, runs.run_id(experiment.id, bars.digest, kind), root)
+    identifier = runs.run_id(experiment.id, bars.digest, kind)
+    return Plan(experiment, bars, versions, found, kind, identifier, root, certificates)
+
+
+def certificates_folder(root: Path) -> Path:
+    """Where the certificates of features are kept."""
+    return root / "data" / "certificates"
 
 
 def compute_columns(plan: Plan) -> pl.DataFrame:
@@ -176,6 +188,7 @@ def conclude(plan: Plan, command: str) -> Run:
         "settings": experiment.settings,
         "data": findings.data_facts(plan.bars, plan.versions, experiment, facts),
         "folds": facts,
+        "certificates": [asdict(each) for each in plan.certificates],
         "lineage": runs.lineage(),
     }
     if plan.kind == "final":

@@ -91,10 +91,11 @@ def hostile_frames(rows: int) -> dict[str, pl.DataFrame]:
     thin = volume()
     thin[rng.random(rows) < 0.3] = 0.0
     sleepy = moves()
-    sleepy[rows // 5 + 4] = 2.0
-    sleepy[rows // 5 + 5 : rows // 5 + 78] = 0.0  # longer than the longest plain window
+    asleep_from = rows - 76
+    sleepy[asleep_from] = 2.0
+    sleepy[asleep_from + 1 : asleep_from + 74] = 0.0
     asleep = volume()
-    asleep[rows // 5 + 9 : rows // 5 + 84] = 0.0
+    asleep[asleep_from + 5 :] = 0.0
     halted = np.ones(rows, dtype=np.int64)
     halted[[1, 3, 6, 28, rows - 2]] = [2, 50, 3, 1441, 7]  # stretches of 1, 2, 3, 22, most, and 2 bars
     unknown = rows_of("UNKNOWN", np.round(moves(), 3), volume=volume(), seed=5)

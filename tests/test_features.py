@@ -1,14 +1,11 @@
-"""Windows against slow loops, what a person may write to name a feature, and what features do at the edges."""
+"""What a person may write to name a feature, and what features do at the edges."""
 
 import inspect
 import json
-import math
 import os
-import statistics
 import subprocess
 import sys
 
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -16,153 +13,9 @@ from hypothesis import strategies as st
 
 from lab.errors import MissingColumns, UnknownName, UsageError
 from lab.features import FEATURES, compute, compute_fitted, fit, plain, resolve, resolve_all
-from lab.features.certificate import rough_market
-from lab.features.windows import (
-    NEGLIGIBLE,
-    decayed_sum,
-    exponential_mean,
-    memory,
-    span_memory,
-    wilder,
-    wilder_memory,
-    windowed_moments,
-    windowed_squares,
-)
+from lab.features.markets import rough_market
 from lab.nouns import Bars, Feature, FittedFeature
 from tests.conftest import bars_of, rows_of, two_state_moves
-
-# ---- windows -------------------------------------------------------------------------------------------------------
-
-numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
-coarse = st.integers(-(10**9), 10**9).map(lambda thousandths: thousandths / 1000)
-columns = st.lists(st.one_of(numbers, st.just(math.nan)), max_size=40)
-windows = st.integers(1, 45)
-decays = st.one_of(st.just(1.0), st.floats(0.01, 1.0))
-
-
-def slow_decayed_sum(values: list[float], window: int, decay: float) -> list[float]:
-    """Every window added up on its own, as exactly as floats allow; NaN where one is missing."""
-    found = []
-    for t in range(len(values)):
-        last = values[max(t + 1 - window, 0) : t + 1]
-        whole = len(last) == window and not any(math.isnan(each) for each in last)
-        found.append(math.fsum(x * decay**k for k, x in enumerate(reversed(last))) if whole else math.nan)
-    return found
-
-
-def magnitude(values: list[float]) -> float:
-    """Sum of absolute values, to which the rounding of any sum of them is in proportion."""
-    return math.fsum(abs(each) for each in values if not math.isnan(each))
-
-
-@given(columns, windows, decays, st.integers(0, 100))
-def test_a_decayed_sum_is_every_window_added_up_on_its_own(
-    values: list[float], window: int, decay: float, age: int
-) -> None:
-    found = decayed_sum(np.array(values, dtype=np.float64), window, decay, age)
-    assert found.size == len(values)
-    np.testing.assert_allclose(
-        found, slow_decayed_sum(values, window, decay), rtol=0, atol=1e-14 * len(values) * magnitude(values)
-    )
-
-
-@given(st.lists(st.integers(-1000, 1000), max_size=60), windows, st.integers(0, 100))
-def test_a_plain_sum_of_whole_numbers_is_exact(values: list[int], window: int, age: int) -> None:
-    found = decayed_sum(np.array(values, dtype=np.float64), window, 1.0, age)
-    assert found[window - 1 :].tolist() == [
-        float(sum(values[t + 1 - window : t + 1])) for t in range(window - 1, len(values))
-    ]
-    assert np.isnan(found[: window - 1]).all()
-
-
-@given(st.integers(0, 2**32), st.integers(2, 25), decays, st.integers(1, 30), st.integers(1, 40))
-def test_a_slice_that_knows_its_age_sums_to_the_same_bits(
-    seed: int, window: int, decay: float, age: int, cut: int
-) -> None:
-    """Wherever the past is cut off, as long as the window is whole."""
-    values = np.random.default_rng(seed).normal(size=80)
-    whole = decayed_sum(values, window, decay, age)
-    alone = decayed_sum(values[cut:], window, decay, age + cut)
-    assert alone[window - 1 :].tolist() == whole[cut + window - 1 :].tolist()
-    assert alone.size - window + 1 >= 16
-
-
-@pytest.mark.parametrize("age", range(7))
-@pytest.mark.parametrize("window", [1, 2, 7, 20])
-def test_after_a_huge_jump_a_flat_window_sums_to_exactly_nothing(window: int, age: int) -> None:
-    """Where sums are updated by adding and taking away, the jump leaves a residue for ever."""
-    values = np.concatenate([np.full(30, 0.1), [1e16, -3e15], np.zeros(60)])
-    found = decayed_sum(values, window, 1.0, age)
-    assert found[32 + window - 1 :].tolist() == [0.0] * (60 - window + 1)
-    averaged = exponential_mean(values, 0.9, window, age)
-    assert averaged[32 + window - 1 :].tolist() == [0.0] * (60 - window + 1)
-
-
-@given(st.lists(st.tuples(coarse, coarse), max_size=30), st.integers(2, 12))
-def test_moments_are_those_of_every_window_on_its_own(pairs: list[tuple[float, float]], window: int) -> None:
-    x, y = (np.array([pair[k] for pair in pairs], dtype=np.float64) for k in (0, 1))
-    slope, correlation = windowed_moments(x, y, window)
-    squares = windowed_squares(x, window)
-    assert slope.size == correlation.size == squares.size == len(pairs)
-    assert np.isnan([*slope[: window - 1], *correlation[: window - 1], *squares[: window - 1]]).all()
-    for t in range(window - 1, len(pairs)):
-        last_x, last_y = (values[t + 1 - window : t + 1].tolist() for values in (x, y))
-        spread = [statistics.pstdev(values) for values in (last_x, last_y)]
-        largest = [max(map(abs, values)) for values in (last_x, last_y)]
-        if spread[0] == 0.0:
-            assert (squares[t], math.isnan(slope[t]), math.isnan(correlation[t])) == (0.0, True, True)
-        elif spread[0] > 1e-6 * largest[0]:
-            assert squares[t] == pytest.approx(window * spread[0] ** 2, rel=1e-8)
-            expected = statistics.linear_regression(last_x, last_y).slope
-            assert slope[t] == pytest.approx(expected, rel=1e-6, abs=1e-8 * (1 + largest[1]) / spread[0])
-            if spread[1] > 1e-6 * largest[1]:
-                assert correlation[t] == pytest.approx(statistics.correlation(last_x, last_y), abs=1e-8)
-
-
-@pytest.mark.parametrize("level", [0.1, 1e-8, 1e8, 12345.678])
-def test_equal_values_have_no_deviation_and_no_correlation_whatever_their_size(level: float) -> None:
-    """A mean of equal numbers is off by a rounding, and a ratio to that rounding would be noise."""
-    flat, moving = np.full(50, level), np.arange(50.0)
-    slope, correlation = windowed_moments(flat, moving, 7)
-    squares = windowed_squares(flat, 7)
-    assert squares[6:].tolist() == [0.0] * 44
-    assert np.isnan(slope).all()
-    assert np.isnan(correlation).all()
-    slope, correlation = windowed_moments(moving, flat, 7)
-    assert np.isnan(correlation).all()
-    assert np.abs(slope[6:]).max() <= 1e-15 * level
-
-
-@given(st.floats(0.001, 0.999))
-def test_a_memory_ends_where_what_is_cut_off_weighs_nothing(decay: float) -> None:
-    """Of weights 1, decay, decay², … the share beyond the memory is decay to its length; one value fewer is too few."""
-    length = memory(decay)
-    assert decay**length <= NEGLIGIBLE * (1 + 1e-9)
-    assert length == 1 or decay ** (length - 1) > NEGLIGIBLE * (1 - 1e-9)
-
-
-def test_memories_of_the_usual_windows() -> None:
-    """ln 1e-12 / ln(13/14) = 372.86, ln 1e-12 / ln(25/27) = 359.03."""
-    assert (wilder_memory(14), span_memory(26)) == (373, 360)
-    assert (wilder_memory(1), span_memory(1)) == (1, 1)
-
-
-@settings(max_examples=30)
-@given(st.lists(st.floats(1.0, 2.0), min_size=260, max_size=260), st.integers(1, 8))
-def test_wilders_average_is_his_recursion_once_the_start_is_forgotten(values: list[float], window: int) -> None:
-    found = wilder(np.array(values), window)
-    average = values[0]
-    for value in values[1:]:
-        average += (value - average) / window
-    assert found[-1] == pytest.approx(average, rel=1e-11)
-    assert int(np.isnan(found).sum()) == wilder_memory(window) - 1
-
-
-@given(st.floats(-1e9, 1e9), st.floats(0.05, 0.99), st.integers(1, 30))
-def test_the_mean_of_equal_values_is_that_value(value: float, decay: float, length: int) -> None:
-    found = exponential_mean(np.full(40, value), decay, length)
-    assert found[length - 1 :].tolist() == pytest.approx([value] * (41 - length), rel=1e-14)
-
 
 # ---- naming --------------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 
 from lab.errors import UsageError
+from lab.merging import MERGED, merged
 from lab.nouns import (
     BAR_COLUMNS,
-    BOOK_LEVELS,
     INTERVALS,
     MICROSECOND,
     OPTIONAL_COLUMNS,
@@ -18,13 +18,6 @@ from lab.nouns import (
     Span,
     Vector,
     interval_length,
-)
-
-FLOWS = tuple(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1))
-SUMS = ("volume", "buy_volume", "quote_volume", "trades", *FLOWS)
-STANDING = (
-    *("bid", "ask", "bid_size", "ask_size", "micro_price", "depth_slope"),
-    *("funding_rate", "open_interest", "accounts_ratio", "taker_ratio", "premium", "mood"),
 )
 
 
@@ -60,19 +53,8 @@ def _joined(short: pl.DataFrame) -> pl.DataFrame:
     """One row for each symbol and `longer`, which becomes its time."""
     key = pl.struct("symbol", "longer")
     first = short.select((key != key.shift(1)).fill_null(True).arg_true()).to_series().cast(pl.Int64).to_numpy()
-    last = np.append(first[1:], short.height) - 1 if first.size else first
-    columns = {name: _parts(short[name]) for name in short.columns if name not in ("symbol", "time", "longer")}
-    joined: dict[str, Vector] = {"open": columns["open"][first], "close": columns["close"][last]}
-    joined["high"] = np.maximum.reduceat(columns["high"], first)
-    joined["low"] = np.minimum.reduceat(columns["low"], first)
-    for name in SUMS:
-        if name in columns:
-            joined[name] = np.add.reduceat(columns[name], first)  # unlike a grouped sum, twice the same bits
-    for name in STANDING:
-        if name in columns:
-            joined[name] = columns[name][last]
-    if "vwap" in columns:
-        joined["vwap"] = np.add.reduceat(columns["vwap"] * columns["volume"], first) / joined["volume"]
+    columns = {name: _parts(short[name]) for name in short.columns if name in MERGED}
+    joined = merged(columns, first)
     named = short.select("symbol", time="longer")[first]
     frame = named.hstack([pl.Series(name, values, nan_to_null=True) for name, values in joined.items()])
     return frame.select(name for name in (*BAR_COLUMNS, *OPTIONAL_COLUMNS) if name in frame.columns)

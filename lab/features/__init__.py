@@ -4,32 +4,79 @@ A feature is a formula over one unbroken stretch of one symbol with a declared l
 bars; live evaluates the same formula over the last `lookback` bars and takes the last row.
 """
 
-from lab.features import calendar, garch, momentum, order_flow, price, regime, trend, volatility, volume
-from lab.features.catalogue import FEATURES, described, feature, fitted_feature, plain, resolve, resolve_all
-from lab.features.computing import Fits, compute, compute_fitted, compute_in_parts, fit, latest, over_stretch
+from lab.features import (
+    alpha158,
+    calendar,
+    cross_section,
+    garch,
+    momentum,
+    order_flow,
+    price,
+    regime,
+    trend,
+    volatility,
+    volume,
+)
+from lab.features.catalogue import (
+    FEATURES,
+    SETS,
+    across_feature,
+    described,
+    expanded,
+    feature,
+    fitted_feature,
+    plain,
+    resolve,
+    resolve_all,
+)
+from lab.features.certified import Certificate, certified, proved
+from lab.features.computing import (
+    Fits,
+    compared_now,
+    compute,
+    compute_fitted,
+    compute_in_parts,
+    fit,
+    latest,
+    over_stretch,
+)
+
+# Importing a family registers its features.
+FAMILIES = (
+    alpha158,
+    calendar,
+    cross_section,
+    garch,
+    momentum,
+    order_flow,
+    price,
+    regime,
+    trend,
+    volatility,
+    volume,
+)
 
 __all__ = [
+    "FAMILIES",
     "FEATURES",
+    "SETS",
+    "Certificate",
     "Fits",
-    "calendar",
+    "across_feature",
+    "certified",
+    "compared_now",
     "compute",
     "compute_fitted",
     "compute_in_parts",
     "described",
+    "expanded",
     "feature",
     "fit",
     "fitted_feature",
-    "garch",
     "latest",
-    "momentum",
-    "order_flow",
     "over_stretch",
     "plain",
-    "price",
-    "regime",
+    "proved",
     "resolve",
     "resolve_all",
-    "trend",
-    "volatility",
-    "volume",
 ]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lab.errors import UsageError
-from lab.nouns import Bars, Feature, FittedFeature, Numbers, settings_text
+from lab.features.timeframes import on_larger_bars
+from lab.nouns import Across, Bars, Feature, FittedFeature, Numbers, settings_text
 from lab.registry import Call, Parameter, Registry, parameters_of
 
 Written = TypeVar("Written", bound=Callable[..., Any])
+Result = TypeVar("Result")
 Lookback = int | Callable[..., int]
 
 
@@ -31,6 +33,7 @@ class Definition:
 
 
 FEATURES: Registry[Definition] = Registry("feature")
+SETS: dict[str, Callable[[], list[str]]] = {}  # ready set → the features in it, as a person would write them
 
 
 def feature(lookback: Lookback, least: int = 1) -> Callable[[Written], Written]:
@@ -47,6 +50,28 @@ def feature(lookback: Lookback, least: int = 1) -> Callable[[Written], Written]:
 
         def build(column: str, parameters: dict[str, Parameter]) -> Feature:
             return Feature(column, family, meaning, formula(**parameters), _lookback(lookback, parameters))
+
+        FEATURES.add(formula.__name__, Definition(formula.__name__, family, meaning, formula, build, least))
+        return formula
+
+    return register
+
+
+def across_feature(
+    across: Callable[..., Across], lookback: Callable[..., int], least: int = 1
+) -> Callable[[Written], Written]:
+    """Register a function of parameters → formula that also takes what all symbols' values are at the same close.
+
+    across: a function of (some of) the parameters; the formula gets its values as `own` and `market`.
+    """
+
+    def register(formula: Written) -> Written:
+        meaning = _meaning(formula)
+        family = _family(formula)
+
+        def build(column: str, parameters: dict[str, Parameter]) -> Feature:
+            bars, seen = _lookback(lookback, parameters), _taking(across, parameters)
+            return Feature(column, family, meaning, formula(**parameters), bars, seen)
 
         FEATURES.add(formula.__name__, Definition(formula.__name__, family, meaning, formula, build, least))
         return formula
@@ -82,8 +107,16 @@ def fitted_feature(
     return register
 
 
-def resolve(text: str) -> Feature | FittedFeature:
-    """The feature that `text` names, e.g. `rsi(14)`; its column is named `rsi_14`."""
+def resolve(text: str, interval: str = "") -> Feature | FittedFeature:
+    """The feature that `text` names, e.g. `rsi(14)`, on bars of `interval`; its column is named `rsi_14`.
+
+    `rsi(14)@1h` is that feature on closed 1h bars, which are made of the bars at hand: `rsi_14_1h`.
+    """
+    name, at, larger = text.rpartition("@")
+    if at:
+        if not interval:
+            raise UsageError(f"{text} depends on the interval of the bars", fix="name it in an experiment")
+        return on_larger_bars(plain(name), larger.strip(), interval)
     call = Call.parse(text)
     definition = FEATURES[call.name]
     parameters = call.bind(definition.formula)
@@ -115,18 +148,26 @@ def plain(text: str) -> Feature:
     return found
 
 
-def resolve_all(texts: Sequence[str]) -> tuple[list[Feature], list[FittedFeature]]:
-    """Every feature that `texts` name, split into plain and fitted ones; one named twice counts once."""
-    found = {each.name: each for each in map(resolve, texts)}
+def expanded(texts: Sequence[str]) -> list[str]:
+    """`texts` with the features of each ready set in its place, each once."""
+    return list(dict.fromkeys(name for text in texts for name in (SETS[text]() if text in SETS else [text])))
+
+
+def resolve_all(texts: Sequence[str], interval: str = "") -> tuple[list[Feature], list[FittedFeature]]:
+    """Every feature that `texts` name, by itself or in a set, split into plain and fitted ones; each counts once."""
+    found = {each.name: each for each in (resolve(text, interval) for text in expanded(texts))}
     ready = [each for each in found.values() if isinstance(each, Feature)]
     return ready, [each for each in found.values() if isinstance(each, FittedFeature)]
 
 
 def _lookback(lookback: Lookback, parameters: Mapping[str, Any]) -> int:
-    if isinstance(lookback, int):
-        return lookback
-    wanted = inspect.signature(lookback).parameters
-    return lookback(**{key: value for key, value in parameters.items() if key in wanted})
+    return lookback if isinstance(lookback, int) else _taking(lookback, parameters)
+
+
+def _taking(function: Callable[..., Result], parameters: Mapping[str, Any]) -> Result:
+    """What a function makes of those of the parameters that it takes."""
+    wanted = inspect.signature(function).parameters
+    return function(**{key: value for key, value in parameters.items() if key in wanted})
 
 
 def _meaning(formula: Callable[..., Any]) -> str:

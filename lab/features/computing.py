@@ -15,7 +15,7 @@ import polars as pl
 
 from lab.compiled import compiled
 from lab.errors import MissingColumns
-from lab.nouns import AGE, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
+from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
 
 KEYS = ("symbol", "time")
 PART_ROWS = 65_536  # so that a column of it stays in the processor's cache
@@ -52,16 +52,46 @@ def compute_in_parts(bars: Bars, features: Sequence[Feature], since: datetime | 
         yield keys
         return
     longest = max(each.lookback for each in features)
+    frame = bars.frame.hstack(compared(bars, features))
 
     def rows_of(part: Part) -> pl.DataFrame:
         wanted = keys.slice(part.start, part.stop - part.start)
         if not part.asked:
             return wanted.hstack(nothing.clear(wanted.height))
         first = max(part.begin, part.start - longest + 1)
-        rows = over_stretch(bars.frame.slice(first, part.stop - first), features, age=first - part.begin + 1)
+        rows = over_stretch(frame.slice(first, part.stop - first), features, age=first - part.begin + 1)
         return wanted.hstack(rows.slice(part.start - first))
 
     yield from _in_order(rows_of, list(_parts(bars, since)))
+
+
+def compared(bars: Bars, features: Sequence[Feature]) -> list[pl.Series]:
+    """The columns that features across symbols take, for every row: their own value, and what the others make of it."""
+    columns = []
+    for each in features:
+        if each.across:
+            own = compute(bars, [each.across.inner])[each.across.inner.name].fill_null(math.nan)
+            times = bars.frame["time"].to_physical().to_numpy()
+            order = np.argsort(times, kind="stable")  # of one close, by symbol
+            first = np.append(np.flatnonzero(np.diff(times[order], prepend=-1)), times.size)
+            market = np.empty(times.size)
+            market[order] = each.across.compared(own.to_numpy()[order], first)
+            columns += [own.alias(each.compared("own")), pl.Series(each.compared("market"), market)]
+    return columns
+
+
+def compared_now(
+    frames: Mapping[str, tuple[pl.DataFrame, int]], features: Sequence[Feature]
+) -> dict[str, dict[str, float]]:
+    """The last row of those columns for each symbol: from its latest bars, which end at the same close, and their age."""
+    values: dict[str, dict[str, float]] = {symbol: {} for symbol in frames}
+    for each in features:
+        if each.across:
+            own = [latest(frame, [each.across.inner], age)[0] for _, (frame, age) in sorted(frames.items())]
+            market = each.across.compared(np.array(own), np.array([0, len(own)]))
+            for symbol, mine, others in zip(sorted(frames), own, market, strict=True):
+                values[symbol] |= {each.compared("own"): mine, each.compared("market"): float(others)}
+    return values
 
 
 def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:
@@ -106,17 +136,20 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     Of a slice, only rows with `lookback` bars before them in the slice have values; those are the same bits as
     over the whole stretch.
     """
-    arrays = arrays_of(frame, features)
-    values = expressions(frame, features, age)
-    values |= {each.name: applied(each, arrays, age) for each in features if each.arguments}
+    known = [each for each in features if each.lookback <= frame.height]
+    arrays = arrays_of(frame, known)
+    values = {each.name: np.full(frame.height, np.nan) for each in features if each.lookback > frame.height}
+    values |= expressions(frame, known, age)
+    values |= {each.name: applied(each, arrays, age) for each in known if each.arguments}
     columns = [(each.name, settled(values[each.name], each.lookback)) for each in features]
     return pl.DataFrame([pl.Series(name, column, nan_to_null=True) for name, column in columns])
 
 
 def latest(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> list[float]:
     """The last row of `over_stretch`, NaN for null: each feature from its own last `lookback` bars."""
-    arrays = arrays_of(frame, features)
-    values = expressions(frame, features, age)
+    known = [each for each in features if each.lookback <= frame.height]
+    arrays = arrays_of(frame, known)
+    values = expressions(frame, known, age)
     row = []
     for each in features:
         first = frame.height - each.lookback
@@ -129,7 +162,7 @@ def latest(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> li
 
 def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vector]:
     """The columns that formulas of the function kind read: NaN for null, time in microseconds since 1970."""
-    wanted = {name for each in features for name in each.arguments} - {AGE}
+    wanted = {_source(each, name) for each in features for name in each.arguments} - {AGE}
     return {name: _array(frame[name]) for name in sorted(wanted)}
 
 
@@ -137,7 +170,8 @@ def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
     """A formula of the function kind over these columns, of which the first row is number `age`."""
     formula = cast(Callable[..., Vector], feature.formula)
     with np.errstate(all="ignore"):  # what has no value comes out as NaN or infinite, and is null in the end
-        return formula(*(age if name == AGE else arrays[name] for name in feature.arguments))
+        values = formula(*(age if name == AGE else arrays[_source(feature, name)] for name in feature.arguments))
+    return np.asarray(values, dtype=np.float64)
 
 
 def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> dict[str, Vector]:
@@ -149,7 +183,11 @@ def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> d
     ]
     if not wanted:
         return {}
-    values = frame.with_columns(pl.int_range(age, age + pl.len()).alias(AGE)).with_columns(wanted)
+    if any(AGE in each.meta.root_names() for each in wanted):
+        frame = frame.with_columns(pl.int_range(age, age + pl.len()).alias(AGE))
+    values = frame.select(wanted)
+    if values.height < frame.height:  # of constants alone
+        values = frame.select(pl.first()).with_columns(wanted)
     return {each.meta.output_name(): values[each.meta.output_name()].to_numpy() for each in wanted}
 
 
@@ -160,6 +198,11 @@ def settled(x: Vector, lookback: int) -> Vector:
     for t in range(x.size):
         out[t] = x[t] if t >= lookback - 1 and math.isfinite(x[t]) else np.nan
     return out
+
+
+def _source(feature: Feature, argument: str) -> str:
+    """The column that an argument of a feature's formula stands for."""
+    return feature.compared(argument) if feature.across and argument in COMPARED else argument
 
 
 def _array(column: pl.Series) -> Vector:
@@ -182,8 +225,8 @@ def _parts(bars: Bars, since: datetime | None) -> Iterator[Part]:
 def _in_order(work: Callable[[Part], pl.DataFrame], parts: Sequence[Part]) -> Iterator[pl.DataFrame]:
     """What becomes of each part, in order; as many are under way as there are cores, and no more wait."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1 or len(parts) == 1:
-        yield from map(work, parts)
+    if cores == 1 or sum(part.stop - part.start for part in parts) < PART_ROWS:
+        yield from map(work, parts)  # starting threads would take longer
         return
     with ThreadPoolExecutor(cores) as pool:
         remaining = iter(parts)

@@ -1,39 +1,25 @@
-"""A person's own features: a Python file that is run once, and certified for what is used of it."""
+"""A person's own features: a Python file that is run once, and again when it was changed."""
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 
 from lab.errors import UsageError
-from lab.features.catalogue import FEATURES, resolve
-from lab.features.certificate import certify, rough_market
-from lab.nouns import Feature
+from lab.features.catalogue import FEATURES
 from lab.registry import Call
 
-FITTING_ROWS = 3_000
-
 _files: dict[Path, tuple[str, list[str]]] = {}  # file → SHA-256 of its text, and the names it registered
-_certified: set[tuple[str, str]] = set()  # that SHA-256, and what was used of the file
 
 
-def use(path: Path, texts: Sequence[str]) -> None:
-    """Register the features of a Python file, and certify those of `texts` (`mine(20)`, …) that are its own.
-
-    A file that was changed since is read again. One that cannot be run is a UsageError; a feature that sees more
-    than it declares, with the parameters it is used with, is a LookAhead.
-    """
-    digest, names = _read(path.resolve(), path)
-    for text in texts:
-        if Call.parse(text).name in names and (digest, text) not in _certified:
-            certify([_still(text)])
-            _certified.add((digest, text))
+def use(path: Path) -> list[str]:
+    """Register the features of a Python file, and return their names; one that cannot be run is a UsageError."""
+    return _read(path.resolve(), path)[1]
 
 
-def _still(text: str) -> Feature:
-    """The feature as it would be used: a fitted one with numbers from a market at hand."""
-    found = resolve(text)
-    return found if isinstance(found, Feature) else found.freeze(found.fit(rough_market("plain", FITTING_ROWS)))
+def digest_of(text: str) -> str:
+    """SHA-256 of the file that registered the feature which `text` names; empty for one of the house."""
+    name = Call.parse(text.partition("@")[0]).name
+    return next((digest for digest, names in _files.values() if name in names), "")
 
 
 def _read(key: Path, path: Path) -> tuple[str, list[str]]:

@@ -14,6 +14,7 @@ among all of them. A result is NaN until its window is full, and while a value i
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -116,7 +117,13 @@ def ema(x: Vector, span: int, age: int) -> Vector:
 
 def exponential_mean(x: Vector, decay: float, length: int, age: int) -> Vector:
     """Mean of the last `length` values with weights falling by `decay`."""
-    return exponential_sum(x, decay, length, age) / math.fsum(decay**k for k in range(length))
+    return exponential_sum(x, decay, length, age) / total_weight(decay, length)
+
+
+@lru_cache(maxsize=4096)
+def total_weight(decay: float, length: int) -> float:
+    """Sum of the weights of `length` values, each weighing `decay` times the one after it."""
+    return math.fsum(decay**k for k in range(length))
 
 
 @compiled
@@ -124,21 +131,17 @@ def rolling_sum(x: Vector, window: int, age: int) -> Vector:
     """Sum of the last `window` values."""
     n = x.size
     out = np.full(n, np.nan)
-    if window > n:
-        return out
     tail = np.zeros(window + 1)
-    head = 0.0
-    place = (age - 1) % window
-    for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            head = 0.0
-            for back in range(1, min(t, window - 1) + 1):
-                tail[window - back] = tail[window - back + 1] + x[t - back]
-        head += x[t]
-        if t >= window - 1:
-            out[t] = head + tail[place + 1]
+    for start in range(-age % window, n, window):
+        total = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            total += x[start - back]
+            tail[window - back] = total
+        total = 0.0
+        for t in range(start, min(start + window, n)):
+            total += x[t]
+            out[t] = total + tail[t - start + 1]
+    out[: window - 1] = np.nan
     return out
 
 
@@ -147,26 +150,20 @@ def exponential_sum(x: Vector, decay: float, length: int, age: int) -> Vector:
     """Sum of the last `length` values, each weighing `decay` times the one after it."""
     n = x.size
     out = np.full(n, np.nan)
-    if length > n:
-        return out
     tail = np.zeros(length + 1)
-    head = 0.0
-    fading = 1.0
-    place = (age - 1) % length
-    for t in range(n):
-        place += 1
-        if place == length:
-            place = 0
-            head = 0.0
-            fading = 1.0
-            weight = 1.0
-            for back in range(1, min(t, length - 1) + 1):
-                tail[length - back] = tail[length - back + 1] + weight * x[t - back]
-                weight *= decay
-        fading *= decay
-        head = head * decay + x[t]
-        if t >= length - 1:
-            out[t] = head + fading * tail[place + 1]
+    fading = decay ** np.arange(1, length + 1)
+    for start in range(-age % length, n, length):
+        total = 0.0
+        weight = 1.0
+        for back in range(1, min(start, length - 1) + 1):
+            total += weight * x[start - back]
+            weight *= decay
+            tail[length - back] = total
+        total = 0.0
+        for t in range(start, min(start + length, n)):
+            total = total * decay + x[t]
+            out[t] = total + fading[t - start] * tail[t - start + 1]
+    out[: length - 1] = np.nan
     return out
 
 
@@ -179,30 +176,34 @@ def rolling_squares(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     n = x.size
     mean = np.full(n, np.nan)
     squares = np.full(n, np.nan)
-    if window > n:
-        return mean, squares
     tail_1 = np.zeros(window + 1)
     tail_2 = np.zeros(window + 1)
-    head_1 = head_2 = centre = 0.0
-    place = (age - 1) % window
-    for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            centre = x[t]
-            head_1 = head_2 = 0.0
-            for back in range(1, min(t, window - 1) + 1):
-                away = x[t - back] - centre
-                tail_1[window - back] = tail_1[window - back + 1] + away
-                tail_2[window - back] = tail_2[window - back + 1] + away * away
-        away = x[t] - centre
-        head_1 += away
-        head_2 += away * away
-        if t >= window - 1:
-            first = head_1 + tail_1[place + 1]
-            mean[t] = centre + first / window
-            second = head_2 + tail_2[place + 1] - first * first / window
-            squares[t] = 0.0 if second <= window * (ROUNDING * mean[t]) ** 2 else second
+    share = 1.0 / window
+    for start in range(-age % window, n, window):
+        stop = min(start + window, n)
+        centre = x[start]
+        sum_1 = sum_2 = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            away = x[start - back] - centre
+            sum_1 += away
+            sum_2 += away * away
+            tail_1[window - back] = sum_1
+            tail_2[window - back] = sum_2
+        sum_1 = sum_2 = 0.0
+        for t in range(start, stop):
+            away = x[t] - centre
+            sum_1 += away
+            sum_2 += away * away
+            mean[t] = sum_1
+            squares[t] = sum_2
+        for t in range(start, stop):  # no row waits for another: the processor takes several at once
+            first = mean[t] + tail_1[t - start + 1]
+            second = squares[t] + tail_2[t - start + 1] - first * first * share
+            mean[t] = centre + first * share
+            still = ROUNDING * mean[t]
+            squares[t] = 0.0 if second <= window * still * still else second
+    mean[: window - 1] = np.nan
+    squares[: window - 1] = np.nan
     return mean, squares
 
 
@@ -212,40 +213,40 @@ def rolling_shape(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     n = x.size
     skew = np.full(n, np.nan)
     kurtosis = np.full(n, np.nan)
-    if window > n:
-        return skew, kurtosis
     tail = np.zeros((window + 1, 4))
-    head_1 = head_2 = head_3 = head_4 = centre = 0.0
-    place = (age - 1) % window
-    for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            centre = x[t]
-            head_1 = head_2 = head_3 = head_4 = 0.0
-            for back in range(1, min(t, window - 1) + 1):
-                away = x[t - back] - centre
-                squared = away * away
-                at = window - back
-                tail[at, 0] = tail[at + 1, 0] + away
-                tail[at, 1] = tail[at + 1, 1] + squared
-                tail[at, 2] = tail[at + 1, 2] + squared * away
-                tail[at, 3] = tail[at + 1, 3] + squared * squared
-        away = x[t] - centre
-        squared = away * away
-        head_1 += away
-        head_2 += squared
-        head_3 += squared * away
-        head_4 += squared * squared
-        if t >= window - 1:
-            d = (head_1 + tail[place + 1, 0]) / window
-            second = (head_2 + tail[place + 1, 1]) / window
-            third = (head_3 + tail[place + 1, 2]) / window
-            fourth = (head_4 + tail[place + 1, 3]) / window
+    for start in range(-age % window, n, window):
+        centre = x[start]
+        sum_1 = sum_2 = sum_3 = sum_4 = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            away = x[start - back] - centre
+            squared = away * away
+            sum_1 += away
+            sum_2 += squared
+            sum_3 += squared * away
+            sum_4 += squared * squared
+            at = window - back
+            tail[at, 0], tail[at, 1], tail[at, 2], tail[at, 3] = sum_1, sum_2, sum_3, sum_4
+        sum_1 = sum_2 = sum_3 = sum_4 = 0.0
+        for t in range(start, min(start + window, n)):
+            away = x[t] - centre
+            squared = away * away
+            sum_1 += away
+            sum_2 += squared
+            sum_3 += squared * away
+            sum_4 += squared * squared
+            at = t - start + 1
+            d = (sum_1 + tail[at, 0]) / window
+            second = (sum_2 + tail[at, 1]) / window
+            third = (sum_3 + tail[at, 2]) / window
+            fourth = (sum_4 + tail[at, 3]) / window
             variance = second - d * d
-            if variance > (ROUNDING * (centre + d)) ** 2:
-                skew[t] = (third - 3 * d * second + 2 * d**3) / variance**1.5
-                kurtosis[t] = (fourth - 4 * d * third + 6 * d * d * second - 3 * d**4) / (variance * variance) - 3
+            still = ROUNDING * (centre + d)
+            if variance > still * still:
+                skew[t] = (third - 3 * d * second + 2 * d * d * d) / (variance * math.sqrt(variance))
+                fourth += d * (-4 * third + 6 * d * second - 3 * d * d * d)
+                kurtosis[t] = fourth / (variance * variance) - 3
+    skew[: window - 1] = np.nan
+    kurtosis[: window - 1] = np.nan
     return skew, kurtosis
 
 
@@ -256,45 +257,54 @@ def rolling_products(x: Vector, y: Vector, window: int, age: int) -> tuple[Vecto
     xx = np.full(n, np.nan)
     yy = np.full(n, np.nan)
     xy = np.full(n, np.nan)
-    if window > n:
-        return xx, yy, xy
-    tail = np.zeros((window + 1, 5))
-    head_x = head_y = head_xx = head_yy = head_xy = centre_x = centre_y = 0.0
-    place = (age - 1) % window
-    for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            centre_x = x[t]
-            centre_y = y[t]
-            head_x = head_y = head_xx = head_yy = head_xy = 0.0
-            for back in range(1, min(t, window - 1) + 1):
-                dx = x[t - back] - centre_x
-                dy = y[t - back] - centre_y
-                at = window - back
-                tail[at, 0] = tail[at + 1, 0] + dx
-                tail[at, 1] = tail[at + 1, 1] + dy
-                tail[at, 2] = tail[at + 1, 2] + dx * dx
-                tail[at, 3] = tail[at + 1, 3] + dy * dy
-                tail[at, 4] = tail[at + 1, 4] + dx * dy
-        dx = x[t] - centre_x
-        dy = y[t] - centre_y
-        head_x += dx
-        head_y += dy
-        head_xx += dx * dx
-        head_yy += dy * dy
-        head_xy += dx * dy
-        if t >= window - 1:
-            sum_x = head_x + tail[place + 1, 0]
-            sum_y = head_y + tail[place + 1, 1]
-            squares_x = head_xx + tail[place + 1, 2] - sum_x * sum_x / window
-            squares_y = head_yy + tail[place + 1, 3] - sum_y * sum_y / window
-            products = head_xy + tail[place + 1, 4] - sum_x * sum_y / window
-            still_x = squares_x <= window * (ROUNDING * (centre_x + sum_x / window)) ** 2
-            still_y = squares_y <= window * (ROUNDING * (centre_y + sum_y / window)) ** 2
-            xx[t] = 0.0 if still_x else squares_x
-            yy[t] = 0.0 if still_y else squares_y
-            xy[t] = 0.0 if still_x or still_y else products
+    head_x, head_y = np.zeros(window), np.zeros(window)
+    tail_x, tail_y = np.zeros(window + 1), np.zeros(window + 1)
+    tail_xx, tail_yy, tail_xy = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
+    share = 1.0 / window
+    for start in range(-age % window, n, window):
+        stop = min(start + window, n)
+        centre_x = x[start]
+        centre_y = y[start]
+        sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            dx = x[start - back] - centre_x
+            dy = y[start - back] - centre_y
+            sum_x += dx
+            sum_y += dy
+            sum_xx += dx * dx
+            sum_yy += dy * dy
+            sum_xy += dx * dy
+            at = window - back
+            tail_x[at], tail_y[at] = sum_x, sum_y
+            tail_xx[at], tail_yy[at], tail_xy[at] = sum_xx, sum_yy, sum_xy
+        sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
+        for t in range(start, stop):
+            dx = x[t] - centre_x
+            dy = y[t] - centre_y
+            sum_x += dx
+            sum_y += dy
+            sum_xx += dx * dx
+            sum_yy += dy * dy
+            sum_xy += dx * dy
+            head_x[t - start], head_y[t - start] = sum_x, sum_y
+            xx[t], yy[t], xy[t] = sum_xx, sum_yy, sum_xy
+        for t in range(start, stop):
+            at = t - start + 1
+            whole_x = head_x[at - 1] + tail_x[at]
+            whole_y = head_y[at - 1] + tail_y[at]
+            squares_x = xx[t] + tail_xx[at] - whole_x * whole_x * share
+            squares_y = yy[t] + tail_yy[at] - whole_y * whole_y * share
+            products = xy[t] + tail_xy[at] - whole_x * whole_y * share
+            still_x = ROUNDING * (centre_x + whole_x * share)
+            still_y = ROUNDING * (centre_y + whole_y * share)
+            constant_x = squares_x <= window * still_x * still_x
+            constant_y = squares_y <= window * still_y * still_y
+            xx[t] = 0.0 if constant_x else squares_x
+            yy[t] = 0.0 if constant_y else squares_y
+            xy[t] = 0.0 if constant_x or constant_y else products
+    xx[: window - 1] = np.nan
+    yy[: window - 1] = np.nan
+    xy[: window - 1] = np.nan
     return xx, yy, xy
 
 
@@ -308,41 +318,42 @@ def rolling_line(y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vect
     slope = np.full(n, np.nan)
     end = np.full(n, np.nan)
     r_squared = np.full(n, np.nan)
-    if window > n:
-        return slope, end, r_squared
-    tail = np.zeros((window + 1, 3))
-    head_y = head_yy = head_ty = centre = 0.0
-    tt = window * (window * window - 1.0) / 12
+    tail_y, tail_yy, tail_ty = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
+    share = 1.0 / window
+    per_tt = 12 / (window * (window * window - 1.0))
     half = (window - 1) / 2
-    place = (age - 1) % window
-    for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            centre = y[t]
-            head_y = head_yy = head_ty = 0.0
-            for back in range(1, min(t, window - 1) + 1):
-                dy = y[t - back] - centre
-                at = window - back
-                tail[at, 0] = tail[at + 1, 0] + dy
-                tail[at, 1] = tail[at + 1, 1] + dy * dy
-                tail[at, 2] = tail[at + 1, 2] - back * dy
-        dy = y[t] - centre
-        head_y += dy
-        head_yy += dy * dy
-        head_ty += place * dy
-        if t >= window - 1:
-            total = head_y + tail[place + 1, 0]
-            mean = centre + total / window
-            yy = head_yy + tail[place + 1, 1] - total * total / window
-            ty = head_ty + tail[place + 1, 2] - (place - half) * total
-            if yy <= window * (ROUNDING * mean) ** 2:
-                slope[t] = 0.0
-                end[t] = mean
-            else:
-                slope[t] = ty / tt
-                end[t] = mean + slope[t] * half
-                r_squared[t] = min(ty * ty / (tt * yy), 1.0)
+    for start in range(-age % window, n, window):
+        stop = min(start + window, n)
+        centre = y[start]
+        sum_y = sum_yy = sum_ty = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            dy = y[start - back] - centre
+            sum_y += dy
+            sum_yy += dy * dy
+            sum_ty -= back * dy
+            at = window - back
+            tail_y[at], tail_yy[at], tail_ty[at] = sum_y, sum_yy, sum_ty
+        sum_y = sum_yy = sum_ty = 0.0
+        for t in range(start, stop):
+            dy = y[t] - centre
+            sum_y += dy
+            sum_yy += dy * dy
+            sum_ty += (t - start) * dy
+            end[t], r_squared[t], slope[t] = sum_y, sum_yy, sum_ty
+        for t in range(start, stop):
+            at = t - start + 1
+            whole = end[t] + tail_y[at]
+            mean = centre + whole * share
+            yy = r_squared[t] + tail_yy[at] - whole * whole * share
+            ty = slope[t] + tail_ty[at] - (t - start - half) * whole
+            still = ROUNDING * mean
+            constant = yy <= window * still * still
+            slope[t] = 0.0 if constant else ty * per_tt
+            end[t] = mean + slope[t] * half
+            r_squared[t] = np.nan if constant else min(ty * ty * per_tt / yy, 1.0)
+    slope[: window - 1] = np.nan
+    end[: window - 1] = np.nan
+    r_squared[: window - 1] = np.nan
     return slope, end, r_squared
 
 
@@ -351,24 +362,22 @@ def highest(x: Vector, window: int, age: int) -> Vector:
     """The largest of the last `window` values."""
     n = x.size
     out = np.full(n, np.nan)
-    if window > n:
-        return out
     tail = np.full(window + 1, -np.inf)
-    head = -np.inf
-    missing = -1
-    place = (age - 1) % window
+    missing = -window  # the latest row without a value
+    for start in range(-age % window, n, window):
+        top = -np.inf
+        for back in range(1, min(start, window - 1) + 1):
+            top = max(top, x[start - back])
+            tail[window - back] = top
+        top = -np.inf
+        for t in range(start, min(start + window, n)):
+            top = max(top, x[t])
+            out[t] = max(top, tail[t - start + 1])
     for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            head = -np.inf
-            for back in range(1, min(t, window - 1) + 1):
-                tail[window - back] = max(tail[window - back + 1], x[t - back])
         if math.isnan(x[t]):
             missing = t
-        head = max(head, x[t])
-        if t >= window - 1 and (missing < 0 or t - missing >= window):
-            out[t] = max(head, tail[place + 1])
+        if t < window - 1 or t - missing < window:
+            out[t] = np.nan
     return out
 
 
@@ -378,24 +387,29 @@ def lowest(x: Vector, window: int, age: int) -> Vector:
 
 
 @compiled
-def since_highest(x: Vector, window: int, oldest: bool) -> Vector:
+def since_highest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
     """Bars since the largest of the last `window` values; of equal ones, since the oldest or the latest of them."""
     n = x.size
     out = np.full(n, np.nan)
-    top = -1
-    missing = -1
-    for t in range(n):
-        if math.isnan(x[t]):
-            missing = t
-        if top <= t - window or missing == t:
-            top = max(t - window + 1, missing + 1)
-            for k in range(top + 1, t + 1):
-                if x[k] > x[top] or (x[k] == x[top] and not oldest):
-                    top = k
-        elif x[t] > x[top] or (x[t] == x[top] and not oldest):
-            top = t
-        if t >= window - 1 and (missing < 0 or t - missing >= window):
-            out[t] = t - top
+    tail = np.zeros(window + 1, dtype=np.int64)
+    missing = -window  # the latest row without a value
+    for start in range(-age % window, n, window):
+        top = start - 1
+        for back in range(1, min(start, window - 1) + 1):
+            at = start - back
+            if x[at] > x[top] or (x[at] == x[top] and oldest) or math.isnan(x[top]):
+                top = at
+            tail[window - back] = top
+        top = start
+        for t in range(start, min(start + window, n)):
+            if x[t] > x[top] or (x[t] == x[top] and not oldest) or math.isnan(x[top]):
+                top = t
+            if math.isnan(x[t]):
+                missing = t
+            if t >= window - 1 and t - missing >= window:
+                before = tail[t - start + 1] if t - start + 1 < window else top
+                higher = x[before] > x[top] or (x[before] == x[top] and oldest)
+                out[t] = t - (before if higher else top)
     return out
 
 

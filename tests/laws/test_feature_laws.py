@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,27 +10,13 @@ import polars as pl
 import pytest
 
 from lab.errors import LookAhead, UsageError
-from lab.features import FEATURES, compute, compute_fitted, fit, over_stretch, own, plain, resolve, resolve_all
+from lab.features import FEATURES, compute, compute_fitted, fit, latest, own, plain, resolve, resolve_all
 from lab.features.certificate import certify
 from lab.features.garch import LARGEST_BETA
 from lab.nouns import PRICES, Bars, Feature, FittedFeature, Numbers, Span
-from tests.conftest import bars_of, rows_of, two_state_moves
+from tests.conftest import bars_of, hostile_frames, rows_of, two_state_moves
 
 REGISTERED = frozenset(FEATURES)
-
-# Features whose averages remember far more bars than their window: short ones, so that small markets have many rows.
-SHORT = {
-    "rsi": "rsi(2)",
-    "ema_distance": "ema_distance(3)",
-    "macd": "macd(2, 3)",
-    "macd_signal": "macd_signal(2, 3, 2)",
-    "macd_histogram": "macd_histogram(2, 3, 2)",
-    "plus_di": "plus_di(2)",
-    "minus_di": "minus_di(2)",
-    "adx": "adx(2)",
-    "atr": "atr(2)",
-    "volatile_regime": "volatile_regime(40)",
-}
 
 # How a feature grows with prices and with volumes; every other one has no unit at all.
 UNITS = {"cvd": (0, 1), "kyle_lambda": (1, -1), "amihud": (-1, -1)}
@@ -39,12 +25,18 @@ UNITS = {"cvd": (0, 1), "kyle_lambda": (1, -1), "amihud": (-1, -1)}
 @pytest.fixture(scope="module")
 def everything(ordinary: Bars) -> dict[str, Feature]:
     """Every registered feature by the name it is registered under; the fitted ones fitted on the ordinary market."""
-    found = {name: resolve(SHORT.get(name, name)) for name in sorted(REGISTERED)}
+    found = {name: resolve(name) for name in sorted(REGISTERED)}
     fits = fit(ordinary, [each for each in found.values() if isinstance(each, FittedFeature)])
     return {
         name: each if isinstance(each, Feature) else each.freeze(fits[each.name]["PLAIN"])
         for name, each in found.items()
     }
+
+
+@pytest.fixture(scope="module")
+def alone(everything: dict[str, Feature]) -> list[Feature]:
+    """Those that look at one symbol; the certificate proves the others."""
+    return [each for each in everything.values() if not each.across]
 
 
 def by_lookback(features: Sequence[Feature]) -> list[tuple[int, list[Feature]]]:
@@ -63,14 +55,16 @@ def slices(bars: Bars, lookback: int) -> Iterator[tuple[int, int, pl.DataFrame]]
             yield row, age - lookback + 1, bars.frame.slice(row + 1 - lookback, lookback)
 
 
-def same_number(a: float | None, b: float | None) -> bool:
+def same_number(a: float | None, b: float) -> bool:
     """The same null, or the same number but for the rounding of a sum that was cut elsewhere."""
-    if a is None or b is None:
-        return a is b
+    if a is None or math.isnan(b):
+        return a is None and math.isnan(b)
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
 
 
-def differences(bars: Bars, features: Sequence[Feature]) -> tuple[Counter[str], list[tuple[Any, ...]]]:
+def differences(
+    bars: Bars, features: Sequence[Feature], same: Callable[[float | None, float], bool], aged: bool
+) -> tuple[Counter[str], list[tuple[Any, ...]]]:
     """How many rows of each feature were recomputed from their look-back alone, and those that came out different."""
     whole = compute(bars, features)
     compared: Counter[str] = Counter()
@@ -78,49 +72,44 @@ def differences(bars: Bars, features: Sequence[Feature]) -> tuple[Counter[str], 
     for lookback, group in by_lookback(features):
         names = [each.name for each in group]
         values = whole.select(names).rows()
-        for row, _, last_bars in slices(bars, lookback):
-            alone = compute(Bars(last_bars, bars.interval, bars.calendar), group).select(names).row(-1)
+        for row, age, last_bars in slices(bars, lookback):
+            alone = latest(last_bars, group, age if aged else 1)
             compared.update(names)
             wrong += [
                 (name, row, then, now)
                 for name, then, now in zip(names, values[row], alone, strict=True)
-                if not same_number(then, now)
+                if not same(then, now)
             ]
     return compared, wrong
+
+
+def same_bits(a: float | None, b: float) -> bool:
+    return (a is None and math.isnan(b)) or a == b
+
+
+def hostile_beyond(lookback: int) -> Bars:
+    """A hostile market with so many rows that some lie beyond a look-back, whatever it is."""
+    rows = 100 + next(size for size in (0, 100, 400, 1000, 3000, 6000, 15_000) if lookback <= max(size, 60))
+    return bars_of(*(frame for symbol, frame in hostile_frames(rows).items() if symbol in ("DUST", "SLEEPY")))
 
 
 def test_every_registered_feature_stands_before_the_laws(everything: dict[str, Feature]) -> None:
     assert set(everything) == REGISTERED
     assert len({each.name for each in everything.values()}) == len(REGISTERED)
-    assert set(SHORT) < REGISTERED
     assert set(UNITS) < REGISTERED
 
 
+@pytest.mark.parametrize("aged", [False, True])
 def test_any_row_of_a_hostile_market_can_be_recomputed_from_its_lookback_alone(
-    everything: dict[str, Feature], hostile: Bars
+    alone: list[Feature], aged: bool
 ) -> None:
-    features = list(everything.values())
-    ages = hostile.age
-    compared, wrong = differences(hostile, features)
-    assert compared == {each.name: int((ages >= each.lookback).sum()) for each in features}
-    assert min(compared.values()) >= 60
-    assert wrong == []
-
-
-def test_features_with_a_long_memory_can_be_recomputed_at_their_usual_settings_too(long_hostile: Bars) -> None:
-    features = resolve_all(list(SHORT))[0]
-    assert len(features) == len(SHORT) - 1
-    compared, wrong = differences(long_hostile, features)
-    assert compared == {each.name: long_hostile.frame.height - each.lookback + 1 for each in features}
-    assert min(compared.values()) >= 30
-    assert wrong == []
-
-
-def frozen(text: str, numbers: Numbers) -> Feature:
-    """A fitted feature with numbers that no market had to be found for."""
-    each = resolve(text)
-    assert isinstance(each, FittedFeature)
-    return each.freeze(numbers)
+    """To rounding from the bars alone; to the bit by who also knows their number, as live trading does."""
+    for lookback, group in by_lookback(alone):
+        market = hostile_beyond(lookback)
+        compared, wrong = differences(market, group, same_bits if aged else same_number, aged)
+        assert compared == {each.name: int((market.age >= lookback).sum()) for each in group}
+        assert min(compared.values()) >= 60
+        assert wrong == []
 
 
 def test_the_longest_memory_that_fitting_garch_allows_holds_too() -> None:
@@ -129,7 +118,7 @@ def test_the_longest_memory_that_fitting_garch_allows_holds_too() -> None:
     longest = max(each.lookback for each in features)
     assert longest > 2000
     moves = two_state_moves(longest + 40, 0.01, (1e-3, 4e-3), seed=5)
-    compared, wrong = differences(bars_of(rows_of("LONG", moves)), features)
+    compared, wrong = differences(bars_of(rows_of("LONG", moves)), features, same_number, aged=False)
     assert compared == {"garch_vol": 42, "garch_shock": 41}
     assert wrong == []
 
@@ -142,28 +131,10 @@ def test_a_filter_whose_regimes_hardly_end_gives_the_same_bits_to_a_slice_that_k
     assert feature.lookback == 501
     bars = bars_of(rows_of("LONG", two_state_moves(1300, 0.01, (1.6e-3, 2.4e-3), 5)))
     values = compute(bars, [feature])[feature.name].to_list()
-    alone = {row: over_stretch(rows, [feature], age).item(-1, 0) for row, age, rows in slices(bars, 501)}
+    alone = {row: latest(rows, [feature], age)[0] for row, age, rows in slices(bars, 501)}
     assert list(alone) == list(range(500, 1300))
     assert alone == dict(enumerate(values[500:], start=500))
     assert len(set(alone.values())) == 800
-
-
-def test_a_slice_that_knows_its_age_gives_the_same_bits(everything: dict[str, Feature], hostile: Bars) -> None:
-    """What live trading computes is what the backtest saw, not merely close to it."""
-    bars = Bars(hostile.frame.filter(pl.col("symbol").is_in(["DUST", "SLEEPY"])), "1m")
-    features = list(everything.values())
-    whole = compute(bars, features)
-    wrong = []
-    compared = 0
-    for lookback, group in by_lookback(features):
-        names = [each.name for each in group]
-        values = whole.select(names).rows()
-        for row, age, last_bars in slices(bars, lookback):
-            compared += 1
-            if over_stretch(last_bars, group, age).row(-1) != values[row]:
-                wrong.append((row, age, names))
-    assert compared > 1000
-    assert wrong == []
 
 
 def test_before_its_lookback_a_feature_is_null_and_afterwards_it_is_a_finite_number(
