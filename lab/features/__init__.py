@@ -6,16 +6,23 @@ bars; live evaluates the same formula over the last `lookback` bars and takes th
 
 from lab.features import (
     alpha158,
+    book,
     calendar,
+    candlesticks,
     cross_section,
+    distribution,
     garch,
+    liquidity,
     momentum,
     order_flow,
     price,
     regime,
+    seasonality,
+    smart_money,
     trend,
     volatility,
     volume,
+    volume_profile,
 )
 from lab.features.catalogue import (
     FEATURES,
@@ -44,16 +51,23 @@ from lab.features.computing import (
 # Importing a family registers its features.
 FAMILIES = (
     alpha158,
+    book,
     calendar,
+    candlesticks,
     cross_section,
+    distribution,
     garch,
+    liquidity,
     momentum,
     order_flow,
     price,
     regime,
+    seasonality,
+    smart_money,
     trend,
     volatility,
     volume,
+    volume_profile,
 )
 
 __all__ = [

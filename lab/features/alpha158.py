@@ -210,7 +210,9 @@ def alpha_imin(window: int = 20) -> Formula:
 @feature(lookback=lambda window: window)
 def alpha_imxd(window: int = 20) -> Formula:
     """IMXD: alpha_imax - alpha_imin."""
-    return lambda high, low, age: (since_highest(-low, window, age, True) - since_highest(high, window, age, True)) / window
+    return lambda high, low, age: (
+        (since_highest(-low, window, age, True) - since_highest(high, window, age, True)) / window
+    )
 
 
 @feature(lookback=lambda window: window, least=2)

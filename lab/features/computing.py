@@ -149,15 +149,13 @@ def latest(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> li
     """The last row of `over_stretch`, NaN for null: each feature from its own last `lookback` bars."""
     known = [each for each in features if each.lookback <= frame.height]
     arrays = arrays_of(frame, known)
-    values = expressions(frame, known, age)
-    row = []
-    for each in features:
-        first = frame.height - each.lookback
-        if first >= 0 and each.arguments:
-            values[each.name] = applied(each, {name: array[first:] for name, array in arrays.items()}, age + first)
-        value = float(values[each.name][-1]) if first >= 0 else math.nan
-        row.append(value if math.isfinite(value) else math.nan)
-    return row
+    last = {name: float(values[-1]) for name, values in expressions(frame, known, age).items()}
+    with np.errstate(all="ignore"):
+        for each in known:
+            if each.arguments:
+                last[each.name] = float(_applied(each, arrays, age, frame.height - each.lookback)[-1])
+    values = [last.get(each.name, math.nan) for each in features]
+    return [value if math.isfinite(value) else math.nan for value in values]
 
 
 def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vector]:
@@ -168,10 +166,16 @@ def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vec
 
 def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
     """A formula of the function kind over these columns, of which the first row is number `age`."""
-    formula = cast(Callable[..., Vector], feature.formula)
     with np.errstate(all="ignore"):  # what has no value comes out as NaN or infinite, and is null in the end
-        values = formula(*(age if name == AGE else arrays[_source(feature, name)] for name in feature.arguments))
-    return np.asarray(values, dtype=np.float64)
+        return np.asarray(_applied(feature, arrays, age), dtype=np.float64)
+
+
+def _applied(feature: Feature, arrays: Mapping[str, Vector], age: int, first: int = 0) -> Vector:
+    """What the formula makes of the rows from `first` on."""
+    formula = cast(Callable[..., Vector], feature.formula)
+    return formula(
+        *(age + first if name == AGE else arrays[_source(feature, name)][first:] for name in feature.arguments)
+    )
 
 
 def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> dict[str, Vector]:
@@ -207,9 +211,7 @@ def _source(feature: Feature, argument: str) -> str:
 
 def _array(column: pl.Series) -> Vector:
     """A copy that formulas may not share with the table; one type for all, so that each loop is compiled once."""
-    if column.dtype == pl.Datetime:
-        return np.array(column.to_physical())
-    return np.array(column.cast(pl.Float64).fill_null(math.nan))
+    return np.array((column.to_physical() if column.dtype == pl.Datetime else column).to_numpy())
 
 
 def _parts(bars: Bars, since: datetime | None) -> Iterator[Part]:

@@ -2,16 +2,20 @@
 
 import numpy as np
 
+from lab.compiled import compiled
 from lab.features.catalogue import feature
-from lab.features.price import log_change
+from lab.features.price import by_direction, channel, log_change, position_in, rolling_ratio
+from lab.features.trend import efficiency, true_range, weighted_mean
 from lab.features.windows import (
     change,
+    ema,
     highest,
+    lag,
     lowest,
+    rolling_deviation,
     rolling_mean,
-    rolling_sum,
     rolling_zscore,
-    wilder,
+    span_memory,
     wilder_memory,
 )
 from lab.nouns import Formula, Vector
@@ -19,15 +23,20 @@ from lab.nouns import Formula, Vector
 
 def stochastic(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
     """100 (C - lowest low) / (highest high - lowest low) of `window` bars."""
-    bottom = lowest(low, window, age)
-    return 100 * (close - bottom) / (highest(high, window, age) - bottom)
+    top, bottom = channel(high, low, window, age)
+    return 100 * position_in(bottom, close, top)
 
 
 def relative_strength(close: Vector, window: int, age: int) -> Vector:
     """Wilder's RSI of closes; NaN where nothing moved."""
-    moves = change(close)
-    gains, losses = wilder(np.maximum(moves, 0.0), window, age), wilder(np.maximum(-moves, 0.0), window, age)
+    moves = np.abs(change(close))
+    gains, losses = by_direction(close, moves, 1 - 1 / window, wilder_memory(window), age)
     return 100 * gains / (gains + losses)
+
+
+def typical_price(high: Vector, low: Vector, close: Vector) -> Vector:
+    """(H + L + C) / 3."""
+    return (high + low + close) / 3
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
@@ -54,7 +63,7 @@ def stochastic_d(window: int = 14, smoothing: int = 3) -> Formula:
 @feature(lookback=lambda window: window + 1)
 def efficiency_ratio(window: int = 20) -> Formula:
     """|C - C[-window]| / sum of |C - C[-1]|, in [0, 1]: 1 is a straight line; null without any move. Kaufman (1995)."""
-    return lambda close, age: np.abs(change(close, window)) / rolling_sum(np.abs(change(close)), window, age)
+    return lambda close, age: efficiency(close, window, age)
 
 
 @feature(lookback=lambda window: window + 1, least=2)
@@ -67,3 +76,193 @@ def return_zscore(window: int = 60) -> Formula:
 def acceleration(window: int = 10) -> Formula:
     """Log return of the last `window` bars less that of the `window` bars before."""
     return lambda close: change(log_change(close, window), window)
+
+
+@feature(lookback=lambda window, over: wilder_memory(window) + over)
+def stochastic_rsi(window: int = 14, over: int = 14) -> Formula:
+    """100 (RSI - its lowest) / (its highest - its lowest) of `over` bars. Chande & Kroll (1994).
+
+    Null where the RSI never changed, or one of them is null.
+    """
+
+    def position(close: Vector, age: int) -> Vector:
+        strength = relative_strength(close, window, age)
+        return 100 * position_in(lowest(strength, over, age), strength, highest(strength, over, age))
+
+    return position
+
+
+@feature(lookback=lambda window: window, least=2)
+def cci(window: int = 20) -> Formula:
+    """Commodity channel index: (TP - mean TP) / (0.015 mean |TP - mean TP|) of `window` bars. Lambert (1980).
+
+    TP = (H + L + C) / 3; null where it never changed.
+    """
+
+    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        typical = typical_price(high, low, close)
+        return in_mean_deviations(typical, rolling_mean(typical, window, age), window) / 0.015
+
+    return index
+
+
+@feature(lookback=lambda window: window + 1)
+def roc(window: int = 10) -> Formula:
+    """Rate of change in percent: 100 (C / C[-window] - 1)."""
+    return lambda close: 100 * (close / lag(close, window) - 1)
+
+
+@feature(lookback=lambda window: window)
+def williams_r(window: int = 14) -> Formula:
+    """%R: 100 (C - highest high) / (highest high - lowest low) of `window` bars, in [-100, 0]. Williams (1979).
+
+    Null without range.
+    """
+    return lambda high, low, close, age: stochastic(high, low, close, window, age) - 100
+
+
+@feature(lookback=lambda window: window + 1)
+def mfi(window: int = 14) -> Formula:
+    """Money flow index: 100 × money of bars on which TP rose / of those on which it rose or fell.
+
+    TP = (H + L + C) / 3, money TP × volume, both over `window` bars; null where none was paid. Quong & Soudack (1989).
+    """
+
+    def index(high: Vector, low: Vector, close: Vector, volume: Vector, age: int) -> Vector:
+        typical = typical_price(high, low, close)
+        rising, falling = by_direction(typical, typical * volume, 1.0, window, age)
+        return 100 * rising / (rising + falling)
+
+    return index
+
+
+@feature(lookback=lambda slow, fast: span_memory(slow) + span_memory(fast))
+def tsi(slow: int = 25, fast: int = 13) -> Formula:
+    """True strength index: 100 × EMA(fast) of EMA(slow) of C - C[-1], over the same of |C - C[-1]|. Blau (1991).
+
+    Null without any move.
+    """
+
+    def index(close: Vector, age: int) -> Vector:
+        moves = change(close)
+        return 100 * ema(ema(moves, slow, age), fast, age) / ema(ema(np.abs(moves), slow, age), fast, age)
+
+    return index
+
+
+@feature(lookback=lambda window: window + 1)
+def cmo(window: int = 14) -> Formula:
+    """Chande's momentum: 100 (gains - losses) / (gains + losses), plain sums over `window` bars. Chande (1994).
+
+    TA-Lib's function of that name takes Wilder averages instead, which is 2 rsi - 100. Null without any move.
+    """
+
+    def oscillator(close: Vector, age: int) -> Vector:
+        gains, losses = by_direction(close, np.abs(change(close)), 1.0, window, age)
+        return 100 * (gains - losses) / (gains + losses)
+
+    return oscillator
+
+
+@feature(lookback=lambda fast, medium, slow: max(fast, medium, slow) + 1)
+def ultimate_oscillator(fast: int = 7, medium: int = 14, slow: int = 28) -> Formula:
+    """100 (4 a + 2 b + c) / 7, each the sum of C - min(L, C[-1]) over that of the true range. Williams (1985).
+
+    a, b, c are over `fast`, `medium`, `slow` bars; null where one of them has no range.
+    """
+
+    def oscillator(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        bought, ranges = close - np.minimum(low, lag(close)), true_range(high, low, close)
+        a, b, c = (rolling_ratio(bought, ranges, window, age) for window in (fast, medium, slow))
+        weighted: Vector = 100 / 7 * (4 * a + 2 * b + c)
+        return weighted
+
+    return oscillator
+
+
+@feature(lookback=lambda fast, slow: max(span_memory(fast), span_memory(slow)))
+def ppo(fast: int = 12, slow: int = 26) -> Formula:
+    """Percentage price oscillator: 100 (EMA(fast) / EMA(slow) - 1) of closes. Appel."""
+    return lambda close, age: 100 * (ema(close, fast, age) / ema(close, slow, age) - 1)
+
+
+@feature(lookback=lambda fast, slow: max(fast, slow))
+def awesome_oscillator(fast: int = 5, slow: int = 34) -> Formula:
+    """(mean (H + L) / 2 of `fast` bars - of `slow` bars) / C. Williams (1998), as a share of the close."""
+
+    def oscillator(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        middles = (high + low) / 2
+        return (rolling_mean(middles, fast, age) - rolling_mean(middles, slow, age)) / close
+
+    return oscillator
+
+
+@feature(lookback=lambda fast, slow, smoothing: max(fast, slow) + smoothing)
+def coppock(fast: int = 11, slow: int = 14, smoothing: int = 10) -> Formula:
+    """WMA(smoothing) of the percent changes over `fast` and over `slow` bars, added. Coppock (1962)."""
+
+    def curve(close: Vector, age: int) -> Vector:
+        changes = 100 * (close / lag(close, fast) + close / lag(close, slow) - 2)
+        return weighted_mean(changes, smoothing, age)
+
+    return curve
+
+
+@feature(lookback=lambda window: window)
+def balance_of_power(window: int = 14) -> Formula:
+    """Sum of C - O over that of H - L, `window` bars, in [-1, 1]; null without range. Livshin (2001) for one bar."""
+    return lambda open, high, low, close, age: rolling_ratio(close - open, high - low, window, age)
+
+
+@feature(lookback=lambda window, over: window + over, least=2)
+def momentum_zscore(window: int = 10, over: int = 100) -> Formula:
+    """log_return(window) against the mean and deviation of its last `over` values; null where it never changed."""
+    return lambda close, age: rolling_zscore(log_change(close, window), over, age)
+
+
+@feature(lookback=lambda first, second, third, fourth: max(first, second, third, fourth) + 1)
+def momentum_cascade(first: int = 1, second: int = 5, third: int = 15, fourth: int = 60) -> Formula:
+    """Mean of the signs of C - C[-n] for four n: 1 where the close is above all four, -1 where below all."""
+
+    def agreement(close: Vector) -> Vector:
+        return sum((np.sign(change(close, bars)) for bars in (first, second, third, fourth)), np.zeros(1)) / 4
+
+    return agreement
+
+
+@feature(lookback=lambda first, second, third, fourth: max(first, second, third, fourth) + 1)
+def cascade_strength(first: int = 1, second: int = 5, third: int = 15, fourth: int = 60) -> Formula:
+    """Mean over four n of log_return(n) / (s √n), s the deviation of one-bar returns over the longest of them.
+
+    Each horizon in units of what it would move by chance. Null where nothing moved.
+    """
+
+    def strength(close: Vector, age: int) -> Vector:
+        horizons = (first, second, third, fourth)
+        deviation = rolling_deviation(log_change(close), max(horizons), age)
+        moves = sum((log_change(close, bars) / np.sqrt(bars) for bars in horizons), np.zeros(1))
+        return moves / (4 * deviation)
+
+    return strength
+
+
+@compiled
+def in_mean_deviations(x: Vector, mean: Vector, window: int) -> Vector:
+    """(x - mean) / mean |x - mean| of the last `window` values; NaN where they are equal but for rounding."""
+    out = np.full(x.size, np.nan)
+    for t in range(window - 1, x.size):
+        # Four sums, each waiting for itself alone.
+        a = b = c = d = 0.0
+        first = t - window + 1
+        last = first + window // 4 * 4
+        for k in range(first, last, 4):
+            a += abs(x[k] - mean[t])
+            b += abs(x[k + 1] - mean[t])
+            c += abs(x[k + 2] - mean[t])
+            d += abs(x[k + 3] - mean[t])
+        for k in range(last, t + 1):
+            a += abs(x[k] - mean[t])
+        away = (a + b + c + d) / window
+        if away > 1e-14 * abs(mean[t]):
+            out[t] = (x[t] - mean[t]) / away
+    return out

@@ -1,19 +1,28 @@
 """Averages, and how far and how straight prices went from them."""
 
+import math
+
 import numpy as np
 
+from lab.compiled import compiled
 from lab.features.catalogue import feature
+from lab.features.price import channel, log_of_ratio, log_ratio, position_in, rolling_ratio
 from lab.features.windows import (
-    change,
     ema,
     lag,
-    rolling_deviation,
+    restarted,
     rolling_mean,
+    rolling_squares,
+    rolling_sum,
+    since_highest,
     span_memory,
     wilder,
     wilder_memory,
 )
 from lab.nouns import Formula, Vector
+
+STILL = 1e-14  # a deviation of ln C that is only rounding
+STRAIGHT = 1e-12  # a share of squared deviations that is
 
 
 def macd_line(close: Vector, fast: int, slow: int, age: int) -> Vector:
@@ -21,37 +30,67 @@ def macd_line(close: Vector, fast: int, slow: int, age: int) -> Vector:
     return ema(close, fast, age) - ema(close, slow, age)
 
 
-def directional(high: Vector, low: Vector, close: Vector, window: int, age: int) -> tuple[Vector, Vector]:
-    """+DI and -DI: 100 × Wilder averages of directional moves over that of the true range; NaN without range."""
-    up, down = change(high), -change(low)
-    plus = np.where((up > down) & (up > 0), up, 0.0 * up)
-    minus = np.where((down > up) & (down > 0), down, 0.0 * down)
-    previous = lag(close)
-    widest = np.maximum(high, previous) - np.minimum(low, previous)
-    average_range, average_plus, average_minus = (wilder(x, window, age) for x in (widest, plus, minus))
-    return 100 * average_plus / average_range, 100 * average_minus / average_range
+def directional(high: Vector, low: Vector, close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
+    """True range, upward and downward movement in Wilder's averages, all as the same multiple of them."""
+    return directional_sums(high, low, close, 1 - 1 / window, wilder_memory(window), age)
 
 
 def directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
-    """ADX: the Wilder average of DX = 100 |+DI - -DI| / (+DI + -DI), where a bar without direction counts 0."""
-    plus, minus = directional(high, low, close, window, age)
-    total = plus + minus
-    dx = np.divide(100 * np.abs(plus - minus), total, out=np.zeros_like(total), where=total > 0)
-    # Before the averages are complete nothing is known, which is not the same as no direction.
-    dx[: wilder_memory(window)] = np.nan
-    return wilder(dx, window, age)
+    """DX = 100 |+DI - -DI| / (+DI + -DI), where a bar without direction counts 0."""
+    _, plus, minus = directional(high, low, close, window, age)
+    return one_sidedness(plus, minus)
+
+
+def average_directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
+    """ADX: the Wilder average of DX."""
+    return wilder(directional_index(high, low, close, window, age), window, age)
+
+
+def weighted_mean(x: Vector, window: int, age: int) -> Vector:
+    """Mean of the last `window` values, the latest weighing `window`, the oldest 1."""
+    return linear_sum(x, window, age) / (window * (window + 1) / 2)
+
+
+def hull(close: Vector, window: int, age: int) -> Vector:
+    """Hull's average: of 2 WMA(window / 2) - WMA(window), a WMA over the root of `window`."""
+    faster = 2 * weighted_mean(close, window // 2, age) - weighted_mean(close, window, age)
+    return weighted_mean(faster, math.isqrt(window), age)
+
+
+def triple_ema(close: Vector, span: int, age: int) -> tuple[Vector, Vector, Vector]:
+    """The EMA, the EMA of it, and the EMA of that."""
+    once = ema(close, span, age)
+    twice = ema(once, span, age)
+    return once, twice, ema(twice, span, age)
+
+
+def adaptive_mean(close: Vector, window: int, memory: int, age: int) -> Vector:
+    """Kaufman's average: an EMA as fast as one of 2 bars where prices went straight, of 30 where they went nowhere."""
+    return restarted(adaptive_path, memory, age, close, efficiency(close, window, age))
+
+
+def middle(high: Vector, low: Vector, window: int, age: int) -> Vector:
+    """Halfway between the highest high and the lowest low of `window` bars."""
+    top, bottom = channel(high, low, window, age)
+    return (top + bottom) / 2
+
+
+def cloud(high: Vector, low: Vector, fast: int, medium: int, slow: int, ahead: int, age: int) -> tuple[Vector, Vector]:
+    """Ichimoku's two spans at each bar, as they were drawn `ahead` bars before it."""
+    span_a = (middle(high, low, fast, age) + middle(high, low, medium, age)) / 2
+    return lag(span_a, ahead), lag(middle(high, low, slow, age), ahead)
 
 
 @feature(lookback=lambda window: window)
 def sma_distance(window: int = 50) -> Formula:
     """ln(C / simple average of `window` closes)."""
-    return lambda close, age: np.log(close / rolling_mean(close, window, age))
+    return lambda close, age: log_ratio(close, rolling_mean(close, window, age))
 
 
 @feature(lookback=lambda span: span_memory(span))
 def ema_distance(span: int = 20) -> Formula:
     """ln(C / exponential average of closes, alpha = 2 / (span + 1))."""
-    return lambda close, age: np.log(close / ema(close, span, age))
+    return lambda close, age: log_ratio(close, ema(close, span, age))
 
 
 @feature(lookback=lambda fast, slow: max(span_memory(fast), span_memory(slow)))
@@ -80,19 +119,46 @@ def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
 @feature(lookback=lambda window: wilder_memory(window) + 1)
 def plus_di(window: int = 14) -> Formula:
     """+DI: 100 × upward directional movement over true range, in Wilder averages. Wilder (1978)."""
-    return lambda high, low, close, age: directional(high, low, close, window, age)[0]
+
+    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        ranges, plus, _ = directional(high, low, close, window, age)
+        return 100 * plus / ranges
+
+    return index
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
 def minus_di(window: int = 14) -> Formula:
     """-DI: 100 × downward directional movement over true range, in Wilder averages. Wilder (1978)."""
-    return lambda high, low, close, age: directional(high, low, close, window, age)[1]
+
+    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        ranges, _, minus = directional(high, low, close, window, age)
+        return 100 * minus / ranges
+
+    return index
+
+
+@feature(lookback=lambda window: wilder_memory(window) + 1)
+def dx(window: int = 14) -> Formula:
+    """100 |+DI - -DI| / (+DI + -DI); a bar without direction counts 0. Wilder (1978)."""
+    return lambda high, low, close, age: directional_index(high, low, close, window, age)
 
 
 @feature(lookback=lambda window: 2 * wilder_memory(window))
 def adx(window: int = 14) -> Formula:
     """Wilder average of DX = 100 |+DI - -DI| / (+DI + -DI); a bar without direction counts 0. Wilder (1978)."""
-    return lambda high, low, close, age: directional_index(high, low, close, window, age)
+    return lambda high, low, close, age: average_directional_index(high, low, close, window, age)
+
+
+@feature(lookback=lambda window: 2 * wilder_memory(window) + window - 1, least=2)
+def adxr(window: int = 14) -> Formula:
+    """Mean of ADX now and `window` - 1 bars ago. Wilder (1978)."""
+
+    def rating(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        now = average_directional_index(high, low, close, window, age)
+        return (now + lag(now, window - 1)) / 2
+
+    return rating
 
 
 @feature(lookback=lambda window: window, least=2)
@@ -100,8 +166,9 @@ def bollinger_position(window: int = 20, width: float = 2.0) -> Formula:
     """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
 
     def position(close: Vector, age: int) -> Vector:
-        deviation = rolling_deviation(close, window, age, ddof=0)
-        return (close - rolling_mean(close, window, age) + width * deviation) / (2 * width * deviation)
+        mean, squares = rolling_squares(close, window, age)
+        deviation = np.sqrt(squares / window)
+        return (close - mean + width * deviation) / (2 * width * deviation)
 
     return position
 
@@ -111,6 +178,508 @@ def bollinger_width(window: int = 20, width: float = 2.0) -> Formula:
     """(upper - lower band) / simple average. Bollinger (2001)."""
 
     def spread(close: Vector, age: int) -> Vector:
-        return 2 * width * rolling_deviation(close, window, age, ddof=0) / rolling_mean(close, window, age)
+        mean, squares = rolling_squares(close, window, age)
+        return 2 * width * np.sqrt(squares / window) / mean
 
     return spread
+
+
+@feature(lookback=lambda window: window)
+def wma_distance(window: int = 20) -> Formula:
+    """ln(C / average of `window` closes whose weights fall by equal steps, from `window` now to 1)."""
+    return lambda close, age: log_ratio(close, weighted_mean(close, window, age))
+
+
+@feature(lookback=lambda window: window + math.isqrt(window) - 1, least=2)
+def hull_distance(window: int = 16) -> Formula:
+    """ln(C / Hull average): WMA(√window) of 2 WMA(window / 2) - WMA(window), halves and roots cut. Hull (2005).
+
+    Null where a crash bends that average below zero.
+    """
+    return lambda close, age: log_ratio(close, hull(close, window, age))
+
+
+@feature(lookback=lambda window: window)
+def trima_distance(window: int = 20) -> Formula:
+    """ln(C / triangular average of `window` closes: the simple average of simple averages of half as many)."""
+
+    def distance(close: Vector, age: int) -> Vector:
+        outer = window // 2 + 1
+        inner = window + 1 - outer
+        return log_ratio(close, rolling_mean(rolling_mean(close, inner, age), outer, age))
+
+    return distance
+
+
+@feature(lookback=lambda span: 2 * span_memory(span) - 1)
+def dema_distance(span: int = 20) -> Formula:
+    """ln(C / double exponential average: 2 EMA - EMA of EMA). Mulloy (1994). Null where that is not positive."""
+
+    def distance(close: Vector, age: int) -> Vector:
+        once = ema(close, span, age)
+        return log_ratio(close, (2 * once - ema(once, span, age)))
+
+    return distance
+
+
+@feature(lookback=lambda span: 3 * span_memory(span) - 2)
+def tema_distance(span: int = 20) -> Formula:
+    """ln(C / triple exponential average: 3 EMA - 3 EMA² + EMA³, powers meaning EMA of EMA). Mulloy (1994).
+
+    Null where that average is not positive.
+    """
+
+    def distance(close: Vector, age: int) -> Vector:
+        once, twice, thrice = triple_ema(close, span, age)
+        return log_ratio(close, 3 * once - 3 * twice + thrice)
+
+    return distance
+
+
+@feature(lookback=lambda window, memory: 2 * memory + window)
+def kama_distance(window: int = 10, memory: int = 250) -> Formula:
+    """ln(C / Kaufman's adaptive average), 2 to 30 bars fast as efficiency_ratio(window) says. Kaufman (1995).
+
+    It begins at a close between `memory` and 2 `memory` bars ago. Closes that did not move for `window` bars count as
+    straight.
+    """
+    return lambda close, age: log_ratio(close, adaptive_mean(close, window, memory, age))
+
+
+@feature(lookback=lambda fast, slow: max(fast, slow))
+def sma_cross(fast: int = 10, slow: int = 50) -> Formula:
+    """ln(simple average of `fast` closes / of `slow`): its sign changes where they cross."""
+    return lambda close, age: log_ratio(rolling_mean(close, fast, age), rolling_mean(close, slow, age))
+
+
+@feature(lookback=lambda fast, slow: max(span_memory(fast), span_memory(slow)))
+def ema_cross(fast: int = 10, slow: int = 50) -> Formula:
+    """ln(exponential average of span `fast` / of span `slow`): its sign changes where they cross."""
+    return lambda close, age: log_ratio(ema(close, fast, age), ema(close, slow, age))
+
+
+@feature(lookback=lambda span: 3 * span_memory(span) - 1)
+def trix(span: int = 15) -> Formula:
+    """Change of the EMA of the EMA of the EMA of closes in a bar, in percent. Hutson (1983)."""
+
+    def percent(close: Vector, age: int) -> Vector:
+        smooth = triple_ema(close, span, age)[2]
+        return 100 * (smooth / lag(smooth) - 1)
+
+    return percent
+
+
+@feature(lookback=lambda window: window + 1)
+def aroon_up(window: int = 25) -> Formula:
+    """100 (window - bars since the highest high of the last `window` + 1 bars) / window. Chande (1995)."""
+    return lambda high, age: 100 - 100 / window * since_highest(high, window + 1, age, False)
+
+
+@feature(lookback=lambda window: window + 1)
+def aroon_down(window: int = 25) -> Formula:
+    """100 (window - bars since the lowest low of the last `window` + 1 bars) / window. Chande (1995)."""
+    return lambda low, age: 100 - 100 / window * since_highest(-low, window + 1, age, False)
+
+
+@feature(lookback=lambda window: window + 1)
+def aroon_oscillator(window: int = 25) -> Formula:
+    """aroon_up less aroon_down, in [-100, 100]. Chande (1995)."""
+
+    def oscillator(high: Vector, low: Vector, age: int) -> Vector:
+        since_low, since_high = since_highest(-low, window + 1, age, False), since_highest(high, window + 1, age, False)
+        return 100 / window * (since_low - since_high)
+
+    return oscillator
+
+
+@feature(lookback=lambda window, memory: 2 * memory + wilder_memory(window))
+def supertrend_distance(window: int = 10, width: float = 3.0, memory: int = 250) -> Formula:
+    """(C - Supertrend line) / C, line `width` ATR(window) from the middle of a bar, never giving way. Seban (2008).
+
+    Above 0 in an uptrend, below 0 in a downtrend. The line begins between `memory` and 2 `memory` bars ago.
+    """
+    return lambda high, low, close, age: supertrend(high, low, close, window, width, memory, age)
+
+
+@feature(lookback=lambda window, memory: 2 * memory + wilder_memory(window))
+def supertrend_direction(window: int = 10, width: float = 3.0, memory: int = 250) -> Formula:
+    """1 while the Supertrend line runs below the closes, -1 while above; null where they meet. Seban (2008)."""
+
+    def direction(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        away = np.sign(supertrend(high, low, close, window, width, memory, age))
+        return np.where(away == 0, np.nan, away)
+
+    return direction
+
+
+@feature(lookback=lambda memory: 2 * memory)
+def sar_distance(step: float = 0.02, most: float = 0.2, memory: int = 250) -> Formula:
+    """(C - parabolic SAR) / C, of which the pace grows by `step` up to `most`. Wilder (1978).
+
+    Above 0 while long, below 0 while short. The first position is taken between `memory` and 2 `memory` bars ago.
+    """
+
+    def distance(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        stop = restarted(lambda h, low: parabolic_path(h, low, step, most), memory, age, high, low)
+        return (close - stop) / close
+
+    return distance
+
+
+@feature(lookback=lambda window: window, least=2)
+def regression_slope(window: int = 20) -> Formula:
+    """Slope of the least-squares line through ln C of the last `window` bars, per bar."""
+    return lambda close, age: log_line(close, window, age)[0]
+
+
+@feature(lookback=lambda window: window, least=2)
+def regression_residual(window: int = 20) -> Formula:
+    """ln C less the end of the least-squares line through ln C of the last `window` bars."""
+    return lambda close, age: log_line(close, window, age)[1]
+
+
+@feature(lookback=lambda window: window, least=3)
+def regression_r2(window: int = 20) -> Formula:
+    """R² of the least-squares line through ln C of the last `window` bars, in [0, 1]; null where C never moved."""
+
+    def share(close: Vector, age: int) -> Vector:
+        _, _, squares, explained = log_line(close, window, age)
+        return explained / squares
+
+    return share
+
+
+@feature(lookback=lambda window: window, least=3)
+def regression_channel(window: int = 50) -> Formula:
+    """regression_residual in standard errors (n - 2 degrees of freedom) of its line; null where C lies on the line."""
+
+    def deviations(close: Vector, age: int) -> Vector:
+        _, residual, squares, explained = log_line(close, window, age)
+        unexplained = squares - explained
+        error = np.sqrt(np.where(unexplained > STRAIGHT * squares, unexplained, np.nan) / (window - 2))
+        return residual / error
+
+    return deviations
+
+
+@feature(lookback=lambda window: window)
+def tenkan_distance(window: int = 9) -> Formula:
+    """ln(C / halfway between highest high and lowest low of `window` bars), the turning line. Hosoda (1969)."""
+    return lambda high, low, close, age: log_ratio(close, middle(high, low, window, age))
+
+
+@feature(lookback=lambda window: window)
+def kijun_distance(window: int = 26) -> Formula:
+    """ln(C / halfway between highest high and lowest low of `window` bars), the base line. Hosoda (1969)."""
+    return lambda high, low, close, age: log_ratio(close, middle(high, low, window, age))
+
+
+@feature(lookback=lambda fast, medium, slow, ahead: max(fast, medium, slow) + ahead)
+def cloud_distance(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int = 26) -> Formula:
+    """ln(C / near edge of the Ichimoku cloud drawn `ahead` bars before), 0 inside it. Hosoda (1969).
+
+    Its edges are the mean of tenkan(fast) and kijun(medium), and the middle of `slow` bars.
+    """
+
+    def distance(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        span_a, span_b = cloud(high, low, fast, medium, slow, ahead, age)
+        edge = np.minimum(np.maximum(close, np.minimum(span_a, span_b)), np.maximum(span_a, span_b))
+        return log_ratio(close, edge)
+
+    return distance
+
+
+@feature(lookback=lambda fast, medium, slow, ahead: max(fast, medium, slow) + ahead)
+def cloud_width(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int = 26) -> Formula:
+    """ln(span A / span B) of the Ichimoku cloud drawn `ahead` bars before; above 0 it is rising. Hosoda (1969)."""
+
+    def width(high: Vector, low: Vector, age: int) -> Vector:
+        span_a, span_b = cloud(high, low, fast, medium, slow, ahead, age)
+        return log_ratio(span_a, span_b)
+
+    return width
+
+
+@feature(lookback=lambda window: window + 1)
+def donchian_position(window: int = 20) -> Formula:
+    """(C - lowest low) / (highest high - lowest low) of the `window` bars before this one. Donchian (1960).
+
+    Above 1 and below 0 the close broke out of them; null where they had no range.
+    """
+
+    def position(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        top, bottom = channel(high, low, window, age)
+        return position_in(lag(bottom), close, lag(top))
+
+    return position
+
+
+@feature(lookback=lambda window: window + 1)
+def vortex_plus(window: int = 14) -> Formula:
+    """Sum of |H - L[-1]| over that of the true range, `window` bars. Botes & Siepman (2010). Null without range."""
+
+    def rising(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        return rolling_ratio(np.abs(high - lag(low)), true_range(high, low, close), window, age)
+
+    return rising
+
+
+@feature(lookback=lambda window: window + 1)
+def vortex_minus(window: int = 14) -> Formula:
+    """Sum of |L - H[-1]| over that of the true range, `window` bars. Botes & Siepman (2010). Null without range."""
+
+    def falling(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        return rolling_ratio(np.abs(low - lag(high)), true_range(high, low, close), window, age)
+
+    return falling
+
+
+@feature(lookback=lambda window: window + 1, least=2)
+def choppiness(window: int = 14) -> Formula:
+    """100 ln(sum of true ranges / (highest high - lowest low)) / ln(window), of `window` bars. Dreiss (1993).
+
+    Near 100 prices go nowhere, near 0 straight on; null without range.
+    """
+
+    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+        top, bottom = channel(high, low, window, age)
+        walked = rolling_sum(true_range(high, low, close), window, age)
+        return 100 / math.log(window) * np.log(walked / (top - bottom))
+
+    return index
+
+
+@feature(lookback=lambda span, window: 2 * span_memory(span) + window - 2)
+def mass_index(span: int = 9, window: int = 25) -> Formula:
+    """Sum over `window` bars of EMA(H - L) / EMA of that EMA. Dorsey (1992). Null while a bar has no such ratio."""
+
+    def index(high: Vector, low: Vector, age: int) -> Vector:
+        ranges = ema(high - low, span, age)
+        return rolling_sum(ranges / ema(ranges, span, age), window, age)
+
+    return index
+
+
+def supertrend(high: Vector, low: Vector, close: Vector, window: int, width: float, memory: int, age: int) -> Vector:
+    """(C - Supertrend line) / C."""
+    reach = width * wilder(true_range(high, low, close), window, age)
+    line = restarted(supertrend_path, memory, age, high, low, close, reach)
+    return (close - line) / close
+
+
+@compiled
+def true_range(high: Vector, low: Vector, close: Vector) -> Vector:
+    """max(H, C[-1]) - min(L, C[-1]); NaN on the first bar."""
+    out = np.full(close.size, np.nan)
+    for t in range(1, close.size):
+        out[t] = max(high[t], close[t - 1]) - min(low[t], close[t - 1])
+    return out
+
+
+@compiled
+def directional_move(high: Vector, low: Vector, close: Vector, t: int) -> tuple[float, float, float]:
+    """True range, upward and downward movement of bar t; a bar moves one way at most."""
+    up = high[t] - high[t - 1]
+    down = low[t - 1] - low[t]
+    widest = max(high[t], close[t - 1]) - min(low[t], close[t - 1])
+    return widest, up if up > down and up > 0 else 0.0, down if down > up and down > 0 else 0.0
+
+
+@compiled
+def directional_sums(
+    high: Vector, low: Vector, close: Vector, decay: float, length: int, age: int
+) -> tuple[Vector, Vector, Vector]:
+    """True ranges, upward and downward movements of `length` bars summed, each weighing `decay` times the next."""
+    n = close.size
+    ranges = np.full(n, np.nan)
+    rises = np.full(n, np.nan)
+    falls = np.full(n, np.nan)
+    tail = np.zeros((length + 1, 3))
+    for start in range(-age % length, n, length):
+        sum_range = sum_up = sum_down = 0.0
+        weight = 1.0
+        for back in range(1, min(start - 1, length - 1) + 1):
+            widest, up, down = directional_move(high, low, close, start - back)
+            sum_range += weight * widest
+            sum_up += weight * up
+            sum_down += weight * down
+            at = length - back
+            tail[at, 0], tail[at, 1], tail[at, 2] = sum_range, sum_up, sum_down
+            weight *= decay
+        sum_range = sum_up = sum_down = 0.0
+        fading = 1.0
+        for t in range(start, min(start + length, n)):
+            # Nothing at row 0, but then no window is full before the block ends.
+            widest, up, down = directional_move(high, low, close, t)
+            fading *= decay
+            sum_range = sum_range * decay + widest
+            sum_up = sum_up * decay + up
+            sum_down = sum_down * decay + down
+            at = t - start + 1
+            ranges[t] = sum_range + fading * tail[at, 0]
+            rises[t] = sum_up + fading * tail[at, 1]
+            falls[t] = sum_down + fading * tail[at, 2]
+    ranges[:length] = np.nan
+    rises[:length] = np.nan
+    falls[:length] = np.nan
+    return ranges, rises, falls
+
+
+@compiled
+def one_sidedness(x: Vector, y: Vector) -> Vector:
+    """100 |x - y| / (x + y) of two that are not negative; 0 where both are."""
+    out = np.empty(x.size)
+    for t in range(x.size):
+        total = x[t] + y[t]
+        out[t] = 0.0 if total == 0 else 100 * abs(x[t] - y[t]) / total
+    return out
+
+
+@compiled
+def linear_sum(x: Vector, window: int, age: int) -> Vector:
+    """Sum of the last `window` values, the latest weighing `window`, the one before one less, the oldest 1."""
+    n = x.size
+    out = np.full(n, np.nan)
+    # The weights of a tail fall from M to 1: the sum of its M sums from the block's end on.
+    tail = np.zeros(window + 1)
+    for start in range(-age % window, n, window):
+        total = weighted = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            total += x[start - back]
+            weighted += total
+            tail[window - back] = weighted
+        total = weighted = 0.0
+        for t in range(start, min(start + window, n)):
+            place = t - start + 1
+            total += x[t]
+            weighted += place * x[t]
+            out[t] = (window - place) * total + weighted + tail[place]
+    out[: window - 1] = np.nan
+    return out
+
+
+@compiled
+def efficiency(close: Vector, window: int, age: int) -> Vector:
+    """|C - C[-window]| / sum of the |C - C[-1]| between them, in [0, 1]; NaN without any move."""
+    n = close.size
+    out = np.full(n, np.nan)
+    tail = np.zeros(window + 1)
+    for start in range(-age % window, n, window):
+        walked = 0.0
+        for back in range(1, min(start - 1, window - 1) + 1):
+            walked += abs(close[start - back] - close[start - back - 1])
+            tail[window - back] = walked
+        walked = 0.0
+        for t in range(start, min(start + window, n)):
+            walked += abs(close[t] - close[t - 1])
+            # Nothing at the first rows, which have no window yet.
+            out[t] = abs(close[t] - close[t - window]) / (walked + tail[t - start + 1]) if t >= window else np.nan
+    return out
+
+
+@compiled
+def adaptive_path(close: Vector, straight: Vector) -> Vector:
+    """An average from the first close on, between an EMA of 2 bars where `straight` is 1, or unknown, and one of 30."""
+    out = np.empty(close.size)
+    fast = 2 / (2 + 1)
+    slow = 2 / (30 + 1)
+    level = close[0]
+    for t in range(close.size):
+        root = fast if math.isnan(straight[t]) else straight[t] * (fast - slow) + slow
+        level += root * root * (close[t] - level)
+        out[t] = level
+    return out
+
+
+@compiled
+def supertrend_path(high: Vector, low: Vector, close: Vector, reach: Vector) -> Vector:
+    """A line `reach` from the middle of the bar that no bar of its trend moves against it, until a close crosses."""
+    out = np.full(close.size, np.nan)
+    above = below = np.nan
+    rising = True
+    for t in range(close.size):
+        middle = (high[t] + low[t]) / 2
+        top = middle + reach[t]
+        bottom = middle - reach[t]
+        if not math.isnan(above):
+            top = top if top < above or close[t - 1] > above else above
+            bottom = bottom if bottom > below or close[t - 1] < below else below
+            rising = close[t] >= bottom if rising else close[t] > top
+        above = top
+        below = bottom
+        out[t] = bottom if rising else top
+    return out
+
+
+@compiled
+def parabolic_path(high: Vector, low: Vector, step: float, most: float) -> Vector:
+    """The stop of a position that turns whenever it is touched: it closes in on the best price, ever faster."""
+    out = np.full(high.size, np.nan)
+    if high.size < 2:
+        return out
+    long = high[1] - high[0] >= low[0] - low[1]
+    stop = low[0] if long else high[0]
+    best = high[1] if long else low[1]
+    pace = step
+    for t in range(1, high.size):
+        if (long and low[t] <= stop) or (not long and high[t] >= stop):
+            stop = max(best, high[t - 1], high[t]) if long else min(best, low[t - 1], low[t])
+            long = not long
+            best = high[t] if long else low[t]
+            pace = step
+            out[t] = stop
+        else:
+            out[t] = stop
+            if (long and high[t] > best) or (not long and low[t] < best):
+                best = high[t] if long else low[t]
+                pace = min(pace + step, most)
+        stop += pace * (best - stop)
+        stop = min(stop, low[t - 1], low[t]) if long else max(stop, high[t - 1], high[t])
+    return out
+
+
+@compiled
+def log_line(close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector, Vector]:
+    """Of the least-squares line through ln C: slope, ln C less its end, squared deviations, those that it explains.
+
+    Logs are taken of ratios, so that the unit of price changes no bit. Closes that are equal but for rounding have
+    no deviations.
+    """
+    n = close.size
+    slope = np.full(n, np.nan)
+    residual = np.full(n, np.nan)
+    squares = np.full(n, np.nan)
+    explained = np.full(n, np.nan)
+    tail = np.zeros((window + 1, 3))
+    share = 1 / window
+    share_of_tt = 12 / (window * (window * window - 1.0))
+    half = (window - 1) / 2
+    for start in range(-age % window, n, window):
+        centre = close[start]
+        sum_y = sum_yy = sum_ty = 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            y = log_of_ratio(close[start - back], centre)
+            sum_y += y
+            sum_yy += y * y
+            sum_ty -= back * y
+            at = window - back
+            tail[at, 0], tail[at, 1], tail[at, 2] = sum_y, sum_yy, sum_ty
+        sum_y = sum_yy = sum_ty = 0.0
+        for t in range(start, min(start + window, n)):
+            y = log_of_ratio(close[t], centre)
+            sum_y += y
+            sum_yy += y * y
+            sum_ty += (t - start) * y
+            at = t - start + 1
+            total = sum_y + tail[at, 0]
+            yy = sum_yy + tail[at, 1] - total * total * share
+            ty = sum_ty + tail[at, 2] - (t - start - half) * total
+            still = yy <= window * STILL**2
+            steep = 0.0 if still else ty * share_of_tt
+            slope[t] = steep
+            residual[t] = 0.0 if still else y - total * share - steep * half
+            squares[t] = 0.0 if still else yy
+            explained[t] = min(steep * ty, yy)
+    for column in (slope, residual, squares, explained):
+        column[: window - 1] = np.nan
+    return slope, residual, squares, explained

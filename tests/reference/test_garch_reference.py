@@ -11,8 +11,21 @@ import pytest
 from arch import arch_model
 
 from lab.errors import NotEnoughHistory
-from lab.features import compute, fit, garch, resolve
-from lab.features.garch import LARGEST_BETA, SMALLEST_BETA, estimate, fit_garch, garch_memory
+from lab.features import compute, fit, garch, plain, resolve
+from lab.features.certificate import certify
+from lab.features.garch import (
+    COEFFICIENTS,
+    EGARCH,
+    GARCH,
+    GJR,
+    LARGEST_BETA,
+    SMALLEST_BETA,
+    estimate,
+    fit_garch,
+    garch_memory,
+    likeliest,
+    refits,
+)
 from lab.nouns import Bars, Feature, FittedFeature, Vector
 from tests.conftest import bars_of, rows_of
 
@@ -167,3 +180,169 @@ def test_returns_are_not_taken_across_a_gap() -> None:
     later = halves[1].with_columns(pl.col("time") + pl.duration(days=2))
     numbers = fit_garch(bars_of(halves[0], later))
     assert numbers["scale"] == pytest.approx(float(np.std(np.concatenate([moves[1:], moves[::-1][1:]]))), rel=1e-9)
+
+
+def loglikelihoods(returns: Vector, asymmetric: int, kind: str, **options: float) -> Any:
+    model = arch_model(returns, mean="Constant", vol=kind, p=1, o=asymmetric, q=1, rescale=False)
+    return model.fit(disp="off", show_warning=False, options={"ftol": 1e-12, **options})
+
+
+@pytest.mark.parametrize(
+    ("kind", "asymmetric", "vol", "published", "likelihood"),
+    [
+        (GARCH, 0, "GARCH", (0.05635, 0.01751, 0.10215, 0.88521), -6936.718),
+        (GJR, 1, "GARCH", (0.01751, 0.01957, 0.0, 0.18307, 0.89224), -6822.883),
+        (EGARCH, 1, "EGARCH", (0.02062, 0.00053, 0.13553, -0.15201, 0.97483), -6813.953),
+    ],
+)
+def test_the_fit_of_every_model_is_the_published_one_and_that_of_arch(
+    sp500: Vector, kind: int, asymmetric: int, vol: str, published: tuple[float, ...], likelihood: float
+) -> None:
+    """facts/microstructure.md, section 4.3, printed by arch to five digits; and arch itself, asked for twelve."""
+    found, height = likeliest(sp500, kind)
+    ours = found[[0, 1, 2, 4]] if kind == GARCH else found
+    assert ours == pytest.approx(published, abs=6e-6)
+    assert height == pytest.approx(likelihood, abs=6e-4)
+    theirs = loglikelihoods(sp500, asymmetric, vol)
+    np.testing.assert_allclose(
+        ours, theirs.params.to_numpy() if hasattr(theirs.params, "to_numpy") else theirs.params, rtol=1e-4, atol=1e-6
+    )
+    assert height == pytest.approx(theirs.loglikelihood, abs=1e-6)
+
+
+def test_egarch_finds_the_published_estimate_of_the_german_mark(real_markets: Path) -> None:
+    """Bollerslev & Ghysels (1996) by way of rugarch; another start of the recursion moves it by under .5 errors."""
+    folder = real_markets / "reference"
+    values = json.loads((folder / "reference_values.json").read_text())["values"]
+    published = next(each for each in values if each["id"] == "dmgbp_egarch11_normal")
+    returns = pl.read_parquet(folder / "dem_gbp_bollerslev_ghysels.parquet")["return_pct"].to_numpy()
+    found, _ = likeliest(returns, EGARCH)
+    names = ("mu", "omega", "gamma_size", "alpha_sign", "beta")
+    apart = [
+        abs(value - published["params"][name]) / published["std_err"][name]
+        for value, name in zip(found, names, strict=True)
+    ]
+    assert max(apart) < 0.5
+
+
+@pytest.mark.parametrize("start", [0, 1480, 2360, 4000])
+def test_a_refit_on_a_window_is_that_of_arch(sp500: Vector, start: int) -> None:
+    window = sp500[start : start + 1000]
+    parameters, heights = refits(window, 1000)
+    assert parameters.shape == (1, 5)
+    theirs = loglikelihoods(window, 0, "GARCH", maxiter=1000)
+    np.testing.assert_allclose(parameters[0, [0, 1, 2, 4]], theirs.params, rtol=1e-4, atol=1e-6)
+    assert heights[0] == pytest.approx(theirs.loglikelihood, abs=1e-6)
+
+
+def test_where_the_likelihood_has_several_tops_ours_is_no_lower_than_the_one_that_arch_climbs(
+    real_markets: Path,
+) -> None:
+    """Hours of bitcoin, windows of 1,000: in some of them arch stops at a lower top, in none do we."""
+    path = real_markets / "crypto" / "binance_spot" / "klines_1h" / "BTCUSDT-1h-2018-02_2023-12.parquet"
+    closes = pl.read_parquet(path)["close"].to_numpy()[10_000:15_001]
+    returns = 100 * np.diff(np.log(closes))
+    starts = (0, 320, 560, 2640, 2760, 2920, 3040)
+    gained = []
+    for start in starts:
+        window = returns[start : start + 1000]
+        gained.append(refits(window, 1000)[1][0] - loglikelihoods(window, 0, "GARCH", maxiter=1000).loglikelihood)
+    assert len(gained) == 7
+    assert min(gained) > -1e-6
+    assert max(gained) > 1
+
+
+def test_a_fit_does_not_depend_on_the_unit_of_the_returns(sp500: Vector) -> None:
+    window = sp500[:1000]
+    for kind in (GARCH, GJR):
+        (mu, omega, *rest), height = likeliest(window, kind)
+        found, other = likeliest(window / 1024, kind)
+        assert found.tolist() == pytest.approx([mu / 1024, omega / 1024**2, *rest], rel=1e-9)
+        assert other == pytest.approx(height + 1000 * math.log(1024), rel=1e-12)
+
+
+def test_windows_without_movement_or_with_a_hole_have_no_fit() -> None:
+    moves = 1e-3 * np.random.default_rng(3).standard_normal(300)
+    assert np.isnan(likeliest(np.zeros(300), GARCH)[0]).all()
+    moves[7] = np.nan
+    assert np.isnan(likeliest(moves, GARCH)[0]).all()
+
+
+def test_the_rolling_refit_expects_what_arch_does_from_the_last_window(sp500: Vector) -> None:
+    """Refitted at every bar; and at every fifth by age, going on from there with the same coefficients."""
+    bars = bars_returning(sp500[:520] / 100)
+    each, fifth = plain("rolling_garch_vol(500)"), plain("rolling_garch_vol(500, 5)")
+    assert (each.lookback, fifth.lookback) == (501, 505)
+    ours = compute(bars, [each, fifth])
+    row = 510
+    theirs = loglikelihoods(sp500[row - 500 : row], 0, "GARCH", maxiter=1000)
+    expected = math.sqrt(float(theirs.forecast(horizon=1).variance.to_numpy()[-1, 0])) / 100
+    assert ours[each.name][row] == pytest.approx(expected, rel=1e-4)
+    refitted = 509  # its age, 510, is a multiple of 5
+    theirs = loglikelihoods(sp500[refitted - 500 : refitted], 0, "GARCH", maxiter=1000)
+    mu, omega, alpha, beta = theirs.params
+    variance = float(theirs.forecast(horizon=1).variance.to_numpy()[-1, 0])
+    assert ours[fifth.name][refitted] == pytest.approx(math.sqrt(variance) / 100, rel=1e-4)
+    for row in (510, 511, 512, 513):
+        variance = omega + alpha * (sp500[row - 1] - mu) ** 2 + beta * variance
+        assert ours[fifth.name][row] == pytest.approx(math.sqrt(variance) / 100, rel=1e-4)
+
+
+def test_the_forecast_of_many_bars_is_the_mean_of_what_arch_expects_of_each(sp500: Vector) -> None:
+    numbers = {**SP500, "scale": 0.01}
+    theirs = arch_model(sp500, mean="Constant", vol="GARCH", p=1, q=1, rescale=False).fix(list(SP500.values()))
+    expected = math.sqrt(float(theirs.forecast(horizon=7).variance.to_numpy()[-1].mean())) / 100
+    feature = frozen("garch_forecast(7)", numbers)
+    assert compute(bars_returning(sp500 / 100), [feature])[feature.name][-1] == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_filters_with_leverage_are_those_of_arch_once_the_start_is_forgotten(sp500: Vector) -> None:
+    published = {
+        "gjr": (0.01751, 0.01957, 0.001, 0.18307, 0.89224),
+        "egarch": (0.02062, 0.00053, 0.13553, -0.15201, 0.97483),
+    }
+    for name, values in published.items():
+        vol = "GARCH" if name == "gjr" else "EGARCH"
+        theirs = arch_model(sp500, mean="Constant", vol=vol, p=1, o=1, q=1, rescale=False).fix(list(values))
+        numbers = dict(zip(COEFFICIENTS, values, strict=True)) | {"scale": 0.01}
+        called = name if name == "gjr" else "egarch"
+        features = [frozen(f"{called}_vol", numbers), frozen(f"{called}_shock", numbers)]
+        ours = compute(bars_returning(sp500 / 100), features)
+        begin = max(each.lookback for each in features)
+        vols, shocks = (ours[each.name].to_numpy() for each in features)
+        np.testing.assert_allclose(vols[begin:-1], np.asarray(theirs.conditional_volatility)[begin:] / 100, rtol=1e-4)
+        np.testing.assert_allclose(shocks[begin:], np.asarray(theirs.std_resid)[begin - 1 :], rtol=1e-4, atol=1e-6)
+
+
+def test_leverage_is_the_share_of_variance_that_falls_left_behind() -> None:
+    """One fall of 2, then nothing: the variance is 1 / .5 + (.1 + .3) 4 a bar later, of which .3 × 4 is leverage."""
+    numbers = {"mu": 0.0, "omega": 1.0, "alpha": 0.1, "gamma": 0.3, "beta": 0.5, "scale": 0.01}
+    feature = frozen("gjr_leverage", numbers)
+    returns = np.zeros(feature.lookback + 3)
+    returns[-2:] = (-0.02, 0.02)
+    ours = compute(bars_returning(returns), [feature])[feature.name].to_numpy()
+    assert ours[-3:] == pytest.approx([0.0, 1.2 / 3.6, 0.6 / 3.2], rel=1e-9, abs=1e-12)
+
+
+def test_the_excess_is_the_logarithm_of_volatility_over_that_of_training(sp500: Vector) -> None:
+    numbers = fit_garch(bars_returning(sp500 / 100))
+    features = [frozen(name, dict(numbers)) for name in ("garch_vol", "garch_excess")]
+    vol, excess = (compute(bars_returning(sp500 / 100), features)[each.name].to_numpy() for each in features)
+    np.testing.assert_allclose(excess[300:], np.log(vol[300:] / np.std(sp500 / 100)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["garch_forecast(5)", "garch_excess", "gjr_vol", "gjr_shock", "gjr_leverage", "egarch_vol(40)", "egarch_shock(40)"],
+)
+def test_a_frozen_filter_sees_no_further_than_it_says(name: str, ordinary: Bars) -> None:
+    each = resolve(name)
+    assert isinstance(each, FittedFeature)
+    numbers = {**each.fit(ordinary)}
+    numbers["beta"] = min(numbers["beta"], 0.8)
+    certify(each.freeze(numbers))
+
+
+def test_a_rolling_refit_sees_no_further_than_it_says() -> None:
+    certify(plain("rolling_garch_vol(40)"))
+    certify(plain("rolling_garch_vol(30, 7)"))
