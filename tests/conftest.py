@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from lab.features import FEATURES, own
-from lab.nouns import INTERVALS, MICROSECOND, Bars
+from lab.nouns import INTERVALS, MICROSECOND, OPTIONAL_COLUMNS, SIGNED, Bars
 
 # The first call of a compiled function compiles it: how long one example takes says nothing.
 settings.register_profile("lab", deadline=None)
@@ -64,6 +64,22 @@ def rows_of(
     )
 
 
+def with_side_columns(frame: pl.DataFrame, seed: int = 1) -> pl.DataFrame:
+    """The same bars with everything that books, quotes and side data add; a few rows of it are not known."""
+    rng = np.random.default_rng(seed)
+    rows = frame.height
+    close = frame["close"].to_numpy()
+    half = close * rng.lognormal(-9, 0.5, rows)
+    columns = {"vwap": close * (1 + rng.normal(0, 1e-5, rows)), "bid": close - half, "ask": close + half}
+    columns |= {"spread": 2 * half, "micro_price": close + half * rng.uniform(-1, 1, rows)}
+    for name in OPTIONAL_COLUMNS:
+        if name not in columns:
+            columns[name] = rng.normal(0, 1, rows) if name in SIGNED else rng.lognormal(1, 1, rows)
+    unknown = pl.Series(np.arange(rows) % 97 == 96)
+    known = pl.DataFrame({name: values for name, values in columns.items() if name not in frame.columns})
+    return frame.hstack(known.select(pl.when(~unknown).then(pl.all())))
+
+
 def bars_of(*frames: pl.DataFrame, interval: str = "1m") -> Bars:
     return Bars.of(pl.concat(frames), interval)
 
@@ -113,13 +129,13 @@ def hostile_frames(rows: int) -> dict[str, pl.DataFrame]:
 @pytest.fixture(scope="session")
 def ordinary() -> Bars:
     """One symbol, unbroken, that trades in every bar and is now calm, now volatile."""
-    return bars_of(rows_of("PLAIN", two_state_moves(1500, 0.3, (0.0005, 0.005), seed=7)))
+    return bars_of(with_side_columns(rows_of("PLAIN", two_state_moves(1500, 0.3, (0.0005, 0.005), seed=7))))
 
 
 @pytest.fixture(scope="session")
 def hostile() -> Bars:
     """Prices of 1e-8 and 1e8, jumps of fivefold, sleep, halts, stretches of a bar or two, volume of zero or null."""
-    return bars_of(*hostile_frames(100).values())
+    return bars_of(*map(with_side_columns, hostile_frames(100).values()))
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +146,7 @@ def long_hostile() -> Bars:
         START, START + timedelta(minutes=779), interval=timedelta(minutes=1), time_unit="us", eager=True
     )
     rows = pl.concat([frames["DUST"], frames["SLEEPY"].with_columns(pl.col("open", "high", "low", "close") * 1e-9)])
-    return bars_of(rows.with_columns(symbol=pl.lit("LONG"), time=times))
+    return bars_of(with_side_columns(rows.with_columns(symbol=pl.lit("LONG"), time=times)))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from lab.features import (
     price,
     regime,
     seasonality,
+    sets,
     smart_money,
     trend,
     volatility,
@@ -48,7 +49,7 @@ from lab.features.computing import (
     over_stretch,
 )
 
-# Importing a family registers its features.
+# Importing a family registers its features, and sets the ready sets of them.
 FAMILIES = (
     alpha158,
     book,
@@ -63,6 +64,7 @@ FAMILIES = (
     price,
     regime,
     seasonality,
+    sets,
     smart_money,
     trend,
     volatility,

@@ -210,9 +210,12 @@ def alpha_imin(window: int = 20) -> Formula:
 @feature(lookback=lambda window: window)
 def alpha_imxd(window: int = 20) -> Formula:
     """IMXD: alpha_imax - alpha_imin."""
-    return lambda high, low, age: (
-        (since_highest(-low, window, age, True) - since_highest(high, window, age, True)) / window
-    )
+
+    def between(high: Vector, low: Vector, age: int) -> Vector:
+        since_low, since_high = since_highest(-low, window, age, True), since_highest(high, window, age, True)
+        return (since_low - since_high) / window
+
+    return between
 
 
 @feature(lookback=lambda window: window, least=2)

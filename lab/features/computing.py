@@ -83,7 +83,7 @@ def compared(bars: Bars, features: Sequence[Feature]) -> list[pl.Series]:
 def compared_now(
     frames: Mapping[str, tuple[pl.DataFrame, int]], features: Sequence[Feature]
 ) -> dict[str, dict[str, float]]:
-    """The last row of those columns for each symbol: from its latest bars, which end at the same close, and their age."""
+    """The last row of those columns for each symbol: from its latest bars, which end at one close, and their age."""
     values: dict[str, dict[str, float]] = {symbol: {} for symbol in frames}
     for each in features:
         if each.across:

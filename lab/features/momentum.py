@@ -82,12 +82,13 @@ def acceleration(window: int = 10) -> Formula:
 def stochastic_rsi(window: int = 14, over: int = 14) -> Formula:
     """100 (RSI - its lowest) / (its highest - its lowest) of `over` bars. Chande & Kroll (1994).
 
-    Null where the RSI never changed, or one of them is null.
+    Null where the RSI changed by no more than 1e-9, which rounding can do, or one of them is null.
     """
 
     def position(close: Vector, age: int) -> Vector:
         strength = relative_strength(close, window, age)
-        return 100 * position_in(lowest(strength, over, age), strength, highest(strength, over, age))
+        bottom, top = lowest(strength, over, age), highest(strength, over, age)
+        return np.where(top - bottom > 1e-9, 100 * position_in(bottom, strength, top), np.nan)
 
     return position
 

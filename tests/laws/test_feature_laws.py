@@ -14,7 +14,7 @@ from lab.features import FEATURES, compute, compute_fitted, fit, latest, own, pl
 from lab.features.certificate import certify
 from lab.features.garch import LARGEST_BETA
 from lab.nouns import PRICES, Bars, Feature, FittedFeature, Numbers, Span
-from tests.conftest import bars_of, hostile_frames, rows_of, two_state_moves
+from tests.conftest import bars_of, hostile_frames, rows_of, two_state_moves, with_side_columns
 
 REGISTERED = frozenset(FEATURES)
 
@@ -90,7 +90,8 @@ def same_bits(a: float | None, b: float) -> bool:
 def hostile_beyond(lookback: int) -> Bars:
     """A hostile market with so many rows that some lie beyond a look-back, whatever it is."""
     rows = 100 + next(size for size in (0, 100, 400, 1000, 3000, 6000, 15_000) if lookback <= max(size, 60))
-    return bars_of(*(frame for symbol, frame in hostile_frames(rows).items() if symbol in ("DUST", "SLEEPY")))
+    frames = hostile_frames(rows)
+    return bars_of(*(with_side_columns(frames[symbol]) for symbol in ("DUST", "SLEEPY")))
 
 
 def test_every_registered_feature_stands_before_the_laws(everything: dict[str, Feature]) -> None:
