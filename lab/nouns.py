@@ -48,8 +48,12 @@ OPTIONAL_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(("open_interest", "accounts_ratio", "taker_ratio"), '[data] join = ["metrics"]'),
     "premium": '[data] join = ["premium"]',
     "mood": '[data] join = ["mood"]',
+    **dict.fromkeys(("headlines", "sentiment"), '[data] join = ["news"]'),
 }
-SIGNED = {*(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)), "spread", "funding_rate", "premium"}  # may be < 0
+SIGNED = {  # may be < 0
+    *(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)),
+    *("spread", "funding_rate", "premium", "sentiment"),
+}
 
 EVENTS = "events"  # the interval of tables whose rows come as they happen
 INTERVALS: Mapping[str, timedelta] = {

@@ -1,4 +1,4 @@
-"""The best quotes, the depth behind them, and what else is published beside the bars: funding, interest, mood.
+"""The best quotes, the depth behind them, and what else is published beside the bars: funding, interest.
 
 Quotes are those at the close of a bar. A trade is compared with the middle of the quotes before its bar.
 """
@@ -12,7 +12,6 @@ from lab.features.windows import change, lag, rolling_mean, rolling_zscore
 from lab.nouns import Formula, Vector
 
 BID, ASK, BID_SIZE, ASK_SIZE = (pl.col(name) for name in ("bid", "ask", "bid_size", "ask_size"))
-MOST_MOOD = 100  # the scale of the fear and greed index
 
 
 def middle(bid: Vector, ask: Vector) -> Vector:
@@ -86,8 +85,8 @@ def depth_slope_zscore(window: int = 60) -> Formula:
 
 @feature(lookback=lambda window: window + 1)
 def quoted_size_change(window: int = 1) -> Formula:
-    """ln(bid size + ask size) at the best quotes less that of `window` bars ago; null where either is 0."""
-    return lambda bid_size, ask_size: change(np.log(bid_size + ask_size), window)
+    """ln(bid size + ask size at the best quotes / those of `window` bars ago); null where either is 0."""
+    return lambda bid_size, ask_size: np.log((bid_size + ask_size) / lag(bid_size + ask_size, window))
 
 
 @feature(lookback=lambda window: window + 1)
@@ -173,18 +172,6 @@ def accounts_zscore(window: int = 240) -> Formula:
 def accounts_change(window: int = 20) -> Formula:
     """ln(accounts that are long / short) less that of `window` bars ago; null where either is 0."""
     return lambda accounts_ratio: change(np.log(accounts_ratio), window)
-
-
-@feature(lookback=1)
-def mood_level() -> Formula:
-    """(mood - 50) / 50 of an index from 0, fear, to 100, greed: in [-1, 1]."""
-    return 2 * pl.col("mood") / MOST_MOOD - 1
-
-
-@feature(lookback=lambda window: window + 1)
-def mood_change(window: int = 60) -> Formula:
-    """Mood less that of `window` bars ago, in [-1, 1] of its scale from 0 to 100."""
-    return (pl.col("mood") - pl.col("mood").shift(window)) / MOST_MOOD
 
 
 def finite(x: Vector) -> Vector:

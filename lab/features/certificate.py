@@ -16,6 +16,9 @@ from lab.nouns import TIME, Bars, Feature, Vector
 
 MINUTE = 60_000_000  # microseconds
 TOLERANCE = 1e-9
+# A recursion that is begun anew at round ages forgets elsewhere if it is of another age: a little, now and then.
+COARSE = 1e-6
+MORE_BARS = 1_234_567
 POISONED_ROWS = 6
 POISONS = ("NaN", "1e308", "shuffled", "another symbol")
 MEASURED_ON = ("plain", "jumpy")
@@ -71,6 +74,9 @@ class Subject(Protocol):
     def value(self, row: int, bars: int, poison: str = "", poisoned: int = POISONED_ROWS) -> float:
         """The feature's value at `row` from its last `bars` bars, with so many poisoned ones behind them, or none."""
 
+    def value_at_another_age(self, row: int, bars: int) -> float:
+        """The same value, if more bars had come before."""
+
     def until(self, end: int) -> Self:
         """The rows before `end`."""
 
@@ -107,18 +113,24 @@ class Stretch:
         return {how: arrays_of(rows, [self.feature]) for how, rows in self.poisons.items()}
 
     def value(self, row: int, bars: int, poison: str = "", poisoned: int = POISONED_ROWS) -> float:
+        return self._value(row, bars, row + 2 - bars, poison, poisoned)
+
+    def value_at_another_age(self, row: int, bars: int) -> float:
+        return self._value(row, bars, row + 2 - bars + MORE_BARS)
+
+    def _value(self, row: int, bars: int, age: int, poison: str = "", poisoned: int = POISONED_ROWS) -> float:
         first = row + 1 - bars
         if self.feature.arguments:
             known = {name: array[first : row + 1] for name, array in self.arrays.items()}
             if poison:
                 future = self.poisoned_arrays[poison]
                 known = {name: _followed(name, array, future[name][:poisoned]) for name, array in known.items()}
-            values = applied(self.feature, known, first + 1)
+            values = applied(self.feature, known, age)
         else:
             rows = self.frame.slice(first, bars)
             if poison:
                 rows = followed(rows, self.poisons[poison].head(poisoned))
-            values = expressions(rows, [self.feature], first + 1)[self.feature.name]
+            values = expressions(rows, [self.feature], age)[self.feature.name]
         found = float(values[bars - 1])
         return found if math.isfinite(found) else math.nan
 
@@ -162,6 +174,9 @@ class Panel:
             future = self.poisons[poison].head(poisoned)
             frames = [followed(rows, future.with_columns(symbol=pl.lit(rows["symbol"][0]))) for rows in frames]
         return float(self._values(replace(self.bars, frame=pl.concat(frames)))[bars - 1])
+
+    def value_at_another_age(self, row: int, bars: int) -> float:
+        return self.value(row, bars)  # bars that are cut off begin to count anew as it is
 
     def until(self, end: int) -> "Panel":
         seen = pl.col("time") <= self.times[end - 1]
@@ -218,17 +233,27 @@ def subjects(feature: Feature, kind: str) -> Iterator[Subject]:
 
 def _prove(subject: Subject, feature: Feature) -> int:
     rows = range(feature.lookback - 1, subject.height)  # before that, all is null
+    if rows:
+        subject.value(rows[-1], feature.lookback)
+    if not subject.is_untouched():
+        raise LookAhead(
+            f"feature {feature.name} writes into the columns that it is given, so others see what it wrote",
+            fix=f"let {feature.name} return an array of its own",
+        )
+    moved = 0
     for row in rows:
         alone = subject.value(row, feature.lookback)
+        moved += differs(alone, subject.value_at_another_age(row, feature.lookback), COARSE)
         if differs(alone, subject.whole[row]):
             raise _refusal(subject, feature, row)
         for poison in POISONS:
             if differs(alone, subject.value(row, feature.lookback, poison)):
                 raise _poisoned(subject, feature, row, poison)
-    if not subject.is_untouched():
+    if moved > len(rows) / 2:
         raise LookAhead(
-            f"feature {feature.name} writes into the columns that it is given, so others see what it wrote",
-            fix=f"let {feature.name} return an array of its own",
+            f"feature {feature.name} counts bars that lie further back than its look-back of {feature.lookback}: on "
+            f"the {subject.kind} market {moved} of {len(rows)} values change with how many came before",
+            fix="use `age` to cut sums at round numbers only, never as a value",
         )
     return len(rows)
 
@@ -246,11 +271,11 @@ def _measured_memory(feature: Feature) -> int:
     return enough
 
 
-def differs(a: float, b: float) -> bool:
+def differs(a: float, b: float, tolerance: float = TOLERANCE) -> bool:
     """Whether two values are not the same number (to rounding) or the same NaN."""
     if math.isnan(a) or math.isnan(b):
         return math.isnan(a) != math.isnan(b)
-    return abs(a - b) > TOLERANCE * max(abs(a), abs(b)) + 1e-12
+    return abs(a - b) > tolerance * max(abs(a), abs(b)) + 1e-12
 
 
 def _refusal(subject: Subject, feature: Feature, row: int) -> LookAhead:

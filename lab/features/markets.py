@@ -90,7 +90,7 @@ def _rarer_columns(close: Vector) -> pl.DataFrame:
     rng = np.random.default_rng(20_240_301)
     rows = len(close)
     near = {name: close * (1 + away) for name, away in (("vwap", 1e-5), ("bid", -1e-4), ("ask", 1e-4))}
-    columns = {**near, "micro_price": close * (1 + rng.normal(0, 3e-5, rows))}
+    columns = {**near, "micro_price": close * (1 + rng.normal(0, 3e-5, rows)), **_said(rows)}
     for name in OPTIONAL_COLUMNS:
         if name not in columns:
             columns[name] = rng.normal(0, 1, rows) if name in SIGNED else rng.lognormal(1, 1, rows)
@@ -98,3 +98,15 @@ def _rarer_columns(close: Vector) -> pl.DataFrame:
     row = np.arange(rows)
     unknown = pl.Series((row == rows // 7) | ((row > rows - 40) & (row < rows - 30)))
     return frame.select(pl.when(~unknown).then(pl.all()))
+
+
+def _said(rows: int) -> dict[str, Vector]:
+    """Made-up mood and news: some headlines in a bar or none, and none at all for 100 bars of every 300."""
+    rng = np.random.default_rng(20_240_303)
+    heard = np.where(np.arange(rows) // 100 % 3 == 1, 0.0, 0.3)
+    headlines = rng.poisson(heard).astype(np.float64)
+    return {
+        "mood": rng.uniform(0, 100, rows),
+        "headlines": headlines,
+        "sentiment": headlines * rng.uniform(-1, 1, rows),
+    }

@@ -24,8 +24,10 @@ CORE = {
     "candlesticks": "pattern_balance bullish_engulfing bearish_engulfing doji hammer",
     "calendar": "day_sin day_cos week_sin week_cos minutes_to_funding",
 }
-CLASSIC = """sma_distance(10) sma_distance(20) sma_distance(50) sma_distance(100) sma_distance(200) ema_distance(10)
-    ema_distance(20) ema_distance(50) wma_distance dema_distance tema_distance trima_distance hull_distance kama_distance
+CLASSIC = """
+    sma_distance(10) sma_distance(20) sma_distance(50) sma_distance(100) sma_distance(200) ema_distance(10)
+    ema_distance(20) ema_distance(50) wma_distance dema_distance tema_distance trima_distance hull_distance
+    kama_distance
     sma_cross ema_cross macd macd_signal macd_histogram ppo trix plus_di minus_di adx adxr aroon_up aroon_down
     aroon_oscillator supertrend_distance sar_distance tenkan_distance kijun_distance cloud_distance rsi stochastic_k
     stochastic_d stochastic_rsi cci roc williams_r mfi tsi ultimate_oscillator atr bollinger_position bollinger_width
