@@ -317,7 +317,7 @@ class Feature:
         if isinstance(self.formula, pl.Expr):
             return sorted({*self.formula.meta.root_names()} - {AGE})
         if self.across is None:
-            return [name for name in self.arguments if name != AGE]
+            return sorted({*self.arguments} - {AGE})
         return sorted({*self.arguments, *self.across.inner.needs} - {AGE, *COMPARED})
 
     @cached_property

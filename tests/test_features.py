@@ -55,10 +55,10 @@ def test_a_feature_that_is_named_twice_counts_once_and_order_is_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "fix"),
     [
-        ("rsii", "did you mean rsi?"),
-        ("realized_vol(20)", "did you mean realised_vol?"),
-        ("kyle_lamda", "did you mean kyle_lambda?"),
-        ("vol_rato(5)", "did you mean vol_ratio or volume_ratio or vol_of_vol?"),
+        ("rsii", "did you mean rsi or tsi or trix?"),
+        ("realized_vol(20)", "did you mean realised_vol or realised_variance or realised_spread?"),
+        ("kyle_lamda", "did you mean kyle_lambda or lead_lag or hasbrouck_lambda?"),
+        ("vol_rato(5)", "did you mean vol_ratio or volume_ratio or vol_rank?"),
     ],
 )
 def test_a_misspelling_is_answered_with_the_nearest_names(text: str, fix: str) -> None:
@@ -155,11 +155,17 @@ def whole_numbers(name: str) -> list[str]:
     return [each.name for each in listed if each.annotation is int]
 
 
-WITH_WINDOWS = [name for name in FEATURES if whole_numbers(name) and isinstance(resolve(name), Feature)]
+def is_plain(name: str) -> bool:
+    found = resolve(name)
+    return isinstance(found, Feature) and not found.across
+
+
+OF_LEVELS = {"fear_greed_extreme"}  # whose whole numbers are no windows
+WITH_WINDOWS = [name for name in FEATURES if whole_numbers(name) and is_plain(name) and name not in OF_LEVELS]
 
 
 @pytest.mark.parametrize("name", WITH_WINDOWS)
-def test_the_smallest_window_that_is_accepted_has_values_and_the_one_below_is_refused(
+def test_the_smallest_window_that_is_accepted_is_computed_and_the_one_below_is_refused(
     name: str, ordinary: Bars
 ) -> None:
     least = FEATURES[name].least
@@ -168,7 +174,8 @@ def test_the_smallest_window_that_is_accepted_has_values_and_the_one_below_is_re
     )
     feature = plain(smallest)
     values = compute(Bars(ordinary.frame.head(200), "1m"), [feature])[feature.name]
-    assert values.null_count() == feature.lookback - 1
+    assert values.head(feature.lookback - 1).null_count() == feature.lookback - 1
+    assert values.drop_nulls().is_finite().all()
     with pytest.raises(UsageError, match=f"is {least - 1}$"):
         resolve(smaller)
 
@@ -191,10 +198,10 @@ def test_a_feature_whose_columns_are_missing_names_the_column_and_who_has_it(ord
         compute(lean, [plain("open_gap"), plain("cvd(5)")])
     assert refusal.value.problem == "feature cvd_5 needs the column 'buy_volume', which these bars do not carry"
     assert refusal.value.fix == "take the bars from klines of Binance, or lab bars from trades"
-    mine = Feature("mine", "mine", "Reads what no market publishes.", pl.col("sentiment"), 1)
+    mine = Feature("mine", "mine", "Reads what no market publishes.", pl.col("moon"), 1)
     with pytest.raises(MissingColumns) as refusal:
         compute(ordinary, [mine])
-    assert refusal.value.problem == "feature mine needs the column 'sentiment', which these bars do not carry"
+    assert refusal.value.problem == "feature mine needs the column 'moon', which these bars do not carry"
     assert refusal.value.fix == "leave the feature out, or correct its formula"
     assert compute(lean, [plain("open_gap")]).height == ordinary.frame.height
 

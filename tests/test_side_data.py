@@ -9,9 +9,14 @@ import pytest
 from lab import pipeline, store
 from lab.errors import MissingColumns, NoData, UnknownName, UsageError
 from lab.experiment import Experiment
-from lab.nouns import Bars, Piece, Table
+from lab.features import FEATURES, mood
+from lab.nouns import EVENTS, Bars, Piece, Table
+from lab.sources import Request
+from lab.sources.files import Files
 from lab.store import TableName
-from tests.small import carried_out, experiment, fetched
+from tests.small import START, carried_out, experiment, fetched
+
+MINUTE = timedelta(minutes=1)
 
 OWN = '''
 import polars as pl
@@ -114,3 +119,49 @@ def test_a_bridge_is_the_only_way_across_a_gap_and_part_of_the_runs_id(tmp_path:
     nulls = [pipeline.compute_columns(plan)[1995:2030].null_count().sum_horizontal().item() for plan in (cut, long)]
     assert nulls[0] > 0
     assert nulls[1] == 0
+
+
+WIRE = """\
+kind = "news"
+[columns]
+time = "happened"
+title = "words"
+known_at = "on the wire"
+"""
+
+
+def put_headlines(root: Path, told: list[tuple[int, int, str]]) -> None:
+    """A wire's file of headlines (minute of the event, minute of the wire, words), fetched as a person would."""
+    lines = [
+        f'{START + n * MINUTE:%Y-%m-%d %H:%M},{START + late * MINUTE:%Y-%m-%d %H:%M},"{text}"' for n, late, text in told
+    ]
+    (root / "wire.csv").write_text("\n".join(["happened,on the wire,words", *lines]))
+    (root / "wire.toml").write_text(WIRE)
+    source = Files(path=root / "wire.csv", mapping=root / "wire.toml")
+    store.commit(root / "data", "wire", list(source.fetch(Request(("CRYPTO",), EVENTS, None, "news"), {})))
+
+
+def test_a_run_learns_from_headlines_that_were_on_the_wire_and_not_from_what_had_only_happened(tmp_path: Path) -> None:
+    assert FEATURES["news_sentiment"].family == mood.__name__.rpartition(".")[2]
+    fetched(tmp_path, "FLOW-1", days=2.5)
+    good, bad = "The book was good.", "Today SUX!"
+    told = [(n, n + 7, good if n % 3 else bad) for n in range(0, 3590, 4)]
+    put_headlines(tmp_path, [*told, (101, 2000, "A horrible crash")])
+    chosen = experiment(
+        tmp_path,
+        features='["flow_imbalance(5)", "news_sentiment(60)", "news_count(60)", "news_surprise(30, 120)"]',
+        data__join='["news@wire:CRYPTO"]',
+    )
+    run = carried_out(tmp_path, chosen)
+    assert run.manifest["data"]["null_share"].keys() >= {"news_sentiment_60", "news_count_60"}
+    assert run.manifest["data"]["null_share"]["news_sentiment_60"] == 0
+    assert "news of CRYPTO from wire" in run.manifest["data"]["versions"]
+    frame = pipeline.bars_of(tmp_path, run).frame
+    at = {time: pair for time, *pair in frame.select("time", "headlines", "sentiment").rows()}
+    heard = [at[START + n * MINUTE] for n in (6, 7, 8, 11, 101, 2000, 2003)]
+    assert [count for count, _ in heard] == [None, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0]
+    assert [score for _, score in heard] == pytest.approx(
+        [None, -0.5461, 0.0, 0.4404, 0.0, at[START + 2000 * MINUTE][1], 0.4404], abs=1e-6
+    )
+    assert at[START + 2000 * MINUTE][1] < -0.5  # the crash, heard when it was told
+    assert frame["headlines"].sum() == len(told) + 1

@@ -14,6 +14,7 @@ from lab.features import (
     garch,
     liquidity,
     momentum,
+    mood,
     order_flow,
     price,
     regime,
@@ -37,7 +38,7 @@ from lab.features.catalogue import (
     resolve,
     resolve_all,
 )
-from lab.features.certified import Certificate, certified, proved
+from lab.features.certificates import Certificate, certified, proved
 from lab.features.computing import (
     Fits,
     compared_now,
@@ -60,6 +61,7 @@ FAMILIES = (
     garch,
     liquidity,
     momentum,
+    mood,
     order_flow,
     price,
     regime,

@@ -178,9 +178,13 @@ def fractional_difference(d: float = 0.4, width: int = 100) -> Formula:
     w[0] = 1, w[k] = -w[k - 1] (d - k + 1) / k, as in López de Prado (2018, ch. 5); taken from the oldest of the
     `width` closes, because the weights do not add up to 0 and the unit of price would show.
     """
-    weights = np.cumprod([1.0, *((k - 1 - d) / k for k in range(1, width))])
-    passed_on = np.cumsum(weights)[:-1]  # what a return adds to all closes since
-    return lambda close: weighted_past(log_change(close), passed_on)
+
+    def difference(close: Vector) -> Vector:
+        weights = np.cumprod([1.0, *((k - 1 - d) / k for k in range(1, width))])
+        passed_on = np.cumsum(weights)[:-1]  # what a return adds to all closes since
+        return weighted_past(log_change(close), passed_on)
+
+    return difference
 
 
 @feature(lookback=lambda window: window + 1, least=3)

