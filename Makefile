@@ -19,9 +19,10 @@ test: .venv/test
 stress: .venv/test
 	$(BIN)/pytest tests/faults --many
 
-bench: .venv/test
+bench: .venv/bench
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.features
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +33,10 @@ bench: .venv/test
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS),test]'
 	touch $@ .venv/demo
+
+.venv/bench: .venv/test
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS),test,bench]'
+	touch $@
 
 clean:
 	rm -rf .venv

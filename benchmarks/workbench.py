@@ -11,7 +11,7 @@ import polars as pl
 from benchmarks import converting
 from benchmarks.clock import Clock, peak_mib, tell
 from benchmarks.task import SYMBOL, Task, zips
-from lab import backtest, findings, labels, pipeline
+from lab import backtest, columns, findings, labels, pipeline
 from lab.experiment import Experiment
 from lab.files import write_atomically
 from lab.nouns import Run
@@ -71,14 +71,14 @@ def single_stages(plan: Plan, run: Run, clock: Clock) -> None:
 
 def keep(folder: Path, plan: Plan, run: Run) -> None:
     """Leave what came out, for the other way's to be set beside it."""
-    columns = pipeline.compute_columns(plan).drop("symbol", "time")
+    known = columns.read(pipeline.compute_columns(plan)).drop("symbol", "time")
     answers = labels.settle(plan.bars, plan.experiment.resolved_label)["answer"]
     prices = plan.table.frame.select("open", "high", "low", "close", "volume", "buy_volume")
     decisions, equity = run.table("decisions"), run.table("equity")
     np.savez(
         folder / "lab.npz",
         bars=prices.to_numpy(),
-        features=columns.to_numpy(),
+        features=known.to_numpy(),
         answers=_floats(answers),
         scores=_floats(decisions["score"]),
         targets=_floats(decisions["target"]),

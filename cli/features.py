@@ -53,12 +53,14 @@ def _list(as_json: bool) -> None:
 def _certify(wanted: str, workers: int, as_json: bool) -> None:
     from lab import pipeline
     from lab.errors import LabError, LookAhead
-    from lab.features import Certificate, expanded, own, proved
+    from lab.features import Certificate, expanded, own, proved, resolve
 
     file = Path(wanted) if wanted.endswith(".py") else None
     texts = own.use(file) if file else expanded([wanted])
     if not texts:
         raise UsageError(f"{wanted} registers no feature", fix="put @feature above its functions")
+    for text in texts:
+        resolve(text)  # a name that nobody knows is no refusal
     rows: list[dict[str, Any]] = []
     found = proved(pipeline.certificates_folder(Path()), texts, workers, file)
     for text, outcome in console.progress(found, len(texts), "certifying"):
@@ -84,7 +86,7 @@ def _certify(wanted: str, workers: int, as_json: bool) -> None:
 
 
 def _compute(path: Path, as_json: bool) -> None:
-    from lab import pipeline
+    from lab import columns, pipeline
     from lab.experiment import Experiment
 
     experiment = Experiment.load(path)
@@ -92,14 +94,14 @@ def _compute(path: Path, as_json: bool) -> None:
     with console.busy(
         f"{experiment.name}: {len(experiment.plain_features)} columns of {plan.bars.frame.height:,} bars"
     ):
-        columns = pipeline.compute_columns(plan)
-    rows = [
-        {"column": name, "values": columns.height - columns[name].null_count(), "null": columns[name].null_count()}
-        for name in columns.columns[2:]
-    ]
+        paths = pipeline.compute_columns(plan)
+    nulls = columns.null_counts(paths)
+    total = plan.bars.frame.height
+    names = [each.name for each in experiment.plain_features]
+    rows = [{"column": name, "values": total - nulls[name], "null": nulls[name]} for name in names]
     fitted = [each.name for each in experiment.fitted_features]
     folder = str(pipeline.columns_folder(plan))
-    result = {"folder": folder, "rows": columns.height, "columns": rows, "fitted": fitted}
+    result = {"folder": folder, "rows": total, "columns": rows, "fitted": fitted}
 
     def show() -> None:
         console.table([list(row.values()) for row in rows], ("column", "values", "null"), title=experiment.name)

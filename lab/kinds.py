@@ -43,7 +43,7 @@ class Kind:
     def fault(self, columns: Collection[str]) -> pl.Expr:
         """Why a row of a typed frame with these columns cannot be one of this kind, as text; null where it can."""
         if self.name == "bars":
-            return fault(columns)
+            return fault(tuple(columns))
         typed = self.schema(columns)
         wrong = [(pl.col("symbol").is_null() | pl.col("time").is_null(), "no symbol or no time")]
         for name, dtype in typed.items():

@@ -3,10 +3,10 @@
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, cast
@@ -135,8 +135,9 @@ class Bars:
             raise BadBars(f"bars lack {', '.join(missing)}", fix=f"name the columns, e.g. --map {missing[0]}=COLUMN")
         wanted = {**BAR_COLUMNS, **{name: pl.Float64() for name in OPTIONAL_COLUMNS if name in frame.columns}}
         typed = frame.select(pl.col(name).cast(dtype) for name, dtype in wanted.items()).sort("symbol", "time")
-        wrong = typed.with_columns(fault=fault(typed.columns)).filter(pl.col("fault").is_not_null())
-        if wrong.height:
+        faults = typed.select(fault(tuple(typed.columns)).alias("fault"))["fault"]
+        if faults.null_count() < typed.height:
+            wrong = typed.with_columns(faults).filter(pl.col("fault").is_not_null())
             first = wrong.row(0, named=True)
             raise BadBars(
                 f"{wrong.height} of {typed.height} rows cannot be bars; "
@@ -258,7 +259,8 @@ def digest_of(frame: pl.DataFrame, title: str) -> str:
     return sha.hexdigest()
 
 
-def fault(columns: Collection[str]) -> pl.Expr:
+@cache
+def fault(columns: tuple[str, ...]) -> pl.Expr:
     """Why a row of a typed, sorted frame with these columns cannot be a bar, as text; null where it can."""
     extras = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns]
     least = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns and name not in SIGNED]
@@ -325,7 +327,7 @@ class Feature:
         """What a formula that is a function is called with, in its order."""
         return [] if isinstance(self.formula, pl.Expr) else list(inspect.signature(self.formula).parameters)
 
-    def compared(self, what: str) -> str:
+    def column_of(self, what: str) -> str:
         """The name of the column that holds `own` or `market` for this feature."""
         return f"{self.name} {what}"
 

@@ -90,9 +90,10 @@ def certificates_folder(root: Path) -> Path:
     return root / "data" / "certificates"
 
 
-def compute_columns(plan: Plan) -> pl.DataFrame:
-    """The plain features of every row; kept, and used again while bars, formulas and code are the same."""
-    return columns.remember(columns_folder(plan), lambda: features.compute(plan.bars, plan.experiment.plain_features))
+def compute_columns(plan: Plan) -> list[Path]:
+    """The files that hold the plain features of every row: kept, and used again while bars, formulas and code last."""
+    plain = plan.experiment.plain_features
+    return columns.remember(columns_folder(plan), lambda: features.compute_in_parts(plan.bars, plain))
 
 
 def columns_folder(plan: Plan) -> Path:
@@ -112,7 +113,7 @@ def learn(plan: Plan, workers: int = 1) -> Iterator[int]:
         runs.record(plan.root, runs.Trial(plan.run_id, plan.experiment.markets, None))
     runs.reopen(plan.folder)
     answers = labels.settle(plan.bars, plan.experiment.resolved_label).select("answer", "settled_at")
-    rows = compute_columns(plan).hstack(answers).with_columns(plan.bars.age)
+    rows = columns.read(compute_columns(plan)).hstack(answers).with_columns(plan.bars.age)
     unfinished = []
     for fold in plan.folds:
         if _finished(plan.folder, fold):

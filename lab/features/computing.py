@@ -85,7 +85,7 @@ def compared(bars: Bars, features: Sequence[Feature]) -> list[pl.Series]:
             first = np.append(np.flatnonzero(np.diff(times[order], prepend=-1)), times.size)
             market = np.empty(times.size)
             market[order] = each.across.compared(own.to_numpy()[order], first)
-            columns += [own.alias(each.compared("own")), pl.Series(each.compared("market"), market)]
+            columns += [own.alias(each.column_of("own")), pl.Series(each.column_of("market"), market)]
     return columns
 
 
@@ -99,7 +99,7 @@ def compared_now(
             own = [latest(frame, [each.across.inner], age)[0] for _, (frame, age) in sorted(frames.items())]
             market = each.across.compared(np.array(own), np.array([0, len(own)]))
             for symbol, mine, others in zip(sorted(frames), own, market, strict=True):
-                values[symbol] |= {each.compared("own"): mine, each.compared("market"): float(others)}
+                values[symbol] |= {each.column_of("own"): mine, each.column_of("market"): float(others)}
     return values
 
 
@@ -215,7 +215,7 @@ def settled(x: Vector, lookback: int) -> Vector:
 
 def _source(feature: Feature, argument: str) -> str:
     """The column that an argument of a feature's formula stands for."""
-    return feature.compared(argument) if feature.across and argument in COMPARED else argument
+    return feature.column_of(argument) if feature.across and argument in COMPARED else argument
 
 
 def _array(column: pl.Series) -> Vector:

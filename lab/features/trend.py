@@ -66,7 +66,7 @@ def triple_ema(close: Vector, span: int, age: int) -> tuple[Vector, Vector, Vect
 
 def adaptive_mean(close: Vector, window: int, memory: int, age: int) -> Vector:
     """Kaufman's average: an EMA as fast as one of 2 bars where prices went straight, of 30 where they went nowhere."""
-    return restarted(adaptive_path, memory, age, close, efficiency(close, window, age))
+    return restarted_adaptive(close, efficiency(close, window, age), memory, age)
 
 
 def middle(high: Vector, low: Vector, window: int, age: int) -> Vector:
@@ -320,7 +320,7 @@ def sar_distance(step: float = 0.02, most: float = 0.2, memory: int = 250) -> Fo
     """
 
     def distance(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
-        stop = restarted(lambda h, low: parabolic_path(h, low, step, most), memory, age, high, low)
+        stop = restarted_parabolic(high, low, step, most, memory, age)
         return (close - stop) / close
 
     return distance
@@ -592,6 +592,16 @@ def adaptive_path(close: Vector, straight: Vector) -> Vector:
 
 
 @compiled
+def restarted_adaptive(close: Vector, straight: Vector, memory: int, age: int) -> Vector:
+    """`restarted` of adaptive_path, without leaving the compiled code."""
+    out = np.empty(close.size)
+    for begin in range(-(age % memory), close.size, memory):
+        first, start, stop = max(begin - memory, 0), max(begin, 0), min(begin + memory, close.size)
+        out[start:stop] = adaptive_path(close[first:stop], straight[first:stop])[start - first :]
+    return out
+
+
+@compiled
 def supertrend_path(high: Vector, low: Vector, close: Vector, reach: Vector) -> Vector:
     """A line `reach` from the middle of the bar that no bar of its trend moves against it, until a close crosses."""
     out = np.full(close.size, np.nan)
@@ -635,6 +645,16 @@ def parabolic_path(high: Vector, low: Vector, step: float, most: float) -> Vecto
                 pace = min(pace + step, most)
         stop += pace * (best - stop)
         stop = min(stop, low[t - 1], low[t]) if long else max(stop, high[t - 1], high[t])
+    return out
+
+
+@compiled
+def restarted_parabolic(high: Vector, low: Vector, step: float, most: float, memory: int, age: int) -> Vector:
+    """`restarted` of parabolic_path, without leaving the compiled code."""
+    out = np.empty(high.size)
+    for begin in range(-(age % memory), high.size, memory):
+        first, start, stop = max(begin - memory, 0), max(begin, 0), min(begin + memory, high.size)
+        out[start:stop] = parabolic_path(high[first:stop], low[first:stop], step, most)[start - first :]
     return out
 
 

@@ -67,9 +67,14 @@ def change(x: Vector, bars: int = 1) -> Vector:
     return x - lag(x, bars)
 
 
+def rolling_sum(x: Vector, window: int, age: int) -> Vector:
+    """Sum of the last `window` values."""
+    return scaled_sum(x, window, 1.0, age)
+
+
 def rolling_mean(x: Vector, window: int, age: int) -> Vector:
     """Mean of the last `window` values."""
-    return rolling_sum(x, window, age) / window
+    return scaled_sum(x, window, 1.0 / window, age)
 
 
 def rolling_deviation(x: Vector, window: int, age: int, ddof: int = 1) -> Vector:
@@ -117,7 +122,12 @@ def ema(x: Vector, span: int, age: int) -> Vector:
 
 def exponential_mean(x: Vector, decay: float, length: int, age: int) -> Vector:
     """Mean of the last `length` values with weights falling by `decay`."""
-    return exponential_sum(x, decay, length, age) / total_weight(decay, length)
+    return scaled_exponential_sum(x, decay, length, 1.0 / total_weight(decay, length), age)
+
+
+def exponential_sum(x: Vector, decay: float, length: int, age: int) -> Vector:
+    """Sum of the last `length` values, each weighing `decay` times the one after it."""
+    return scaled_exponential_sum(x, decay, length, 1.0, age)
 
 
 @lru_cache(maxsize=4096)
@@ -127,8 +137,8 @@ def total_weight(decay: float, length: int) -> float:
 
 
 @compiled
-def rolling_sum(x: Vector, window: int, age: int) -> Vector:
-    """Sum of the last `window` values."""
+def scaled_sum(x: Vector, window: int, scale: float, age: int) -> Vector:
+    """`scale` times the sum of the last `window` values."""
     n = x.size
     out = np.full(n, np.nan)
     tail = np.zeros(window + 1)
@@ -140,14 +150,14 @@ def rolling_sum(x: Vector, window: int, age: int) -> Vector:
         total = 0.0
         for t in range(start, min(start + window, n)):
             total += x[t]
-            out[t] = total + tail[t - start + 1]
+            out[t] = scale * (total + tail[t - start + 1])
     out[: window - 1] = np.nan
     return out
 
 
 @compiled
-def exponential_sum(x: Vector, decay: float, length: int, age: int) -> Vector:
-    """Sum of the last `length` values, each weighing `decay` times the one after it."""
+def scaled_exponential_sum(x: Vector, decay: float, length: int, scale: float, age: int) -> Vector:
+    """`scale` times the sum of the last `length` values, each weighing `decay` times the one after it."""
     n = x.size
     out = np.full(n, np.nan)
     tail = np.zeros(length + 1)
@@ -162,7 +172,7 @@ def exponential_sum(x: Vector, decay: float, length: int, age: int) -> Vector:
         total = 0.0
         for t in range(start, min(start + length, n)):
             total = total * decay + x[t]
-            out[t] = total + fading[t - start] * tail[t - start + 1]
+            out[t] = scale * (total + fading[t - start] * tail[t - start + 1])
     out[: length - 1] = np.nan
     return out
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lab.features import own, plain
+from lab.features import certified, own, plain
 from tests.archive import Archive, kline_lines, month_path, serving, utc, zipped
 
 ROOT = Path(__file__).parents[2]
@@ -83,5 +83,16 @@ def test_the_feature_that_the_readme_shows_is_certified(own_registry: None, tmp_
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "mine.py"
     path.write_text(shown[0])
-    own.use(path, ["close_to_high", "close_to_high(50)"])
-    assert plain("close_to_high(50)").lookback == 51
+    own.use(path)
+    lookbacks = [each.lookback for each in certified(tmp_path / "kept", ["close_to_high", "close_to_high(50)"])]
+    assert lookbacks == [21, plain("close_to_high(50)").lookback] == [21, 51]
+
+
+def test_the_feature_that_the_page_on_features_adds_is_certified(own_registry: None, tmp_path: Path) -> None:
+    """One function in one file."""
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "features.md").read_text(), flags=re.DOTALL)
+    path = tmp_path / "mine.py"
+    path.write_text(shown)
+    assert own.use(path) == ["gap_share"]
+    (certificate,) = certified(tmp_path / "kept", ["gap_share(7)"])
+    assert (certificate.lookback, certificate.memory) == (8, 8)

@@ -52,11 +52,13 @@ def test_every_verb_explains_itself(tmp_path: Path) -> None:
 
 
 def test_a_listing_of_features_is_the_catalogue(tmp_path: Path) -> None:
-    from lab.features import FEATURES
+    from lab.features import FEATURES, SETS
 
-    listed = json.loads(lab(tmp_path, "features", "--list", "--json").stdout)
+    shown = json.loads(lab(tmp_path, "features", "--list", "--json").stdout)
+    listed = shown["features"]
+    assert shown["sets"] == {name: members() for name, members in SETS.items()}
     assert [row["feature"].split("(")[0] for row in listed] == list(FEATURES)
-    assert len(listed) >= 40
+    assert len(listed) >= 300
     by_name = {row["feature"]: row for row in listed}
     assert by_name["rsi(window=14)"] == {
         "feature": "rsi(window=14)",
@@ -117,6 +119,39 @@ def test_a_feature_that_reads_the_future_is_refused_by_name(tmp_path: Path) -> N
     assert "feature tomorrow reads the future" in done.stderr
     assert "bar 0 changes with bar 1" in done.stderr
     assert not (tmp_path / "experiments").exists()
+
+
+def test_certifying_a_file_names_what_is_honest_and_what_is_not(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import polars as pl\n"
+        "from lab.features import feature\n\n\n"
+        "@feature(lookback=2)\n"
+        "def gain() -> pl.Expr:\n"
+        '    """C / C[-1]."""\n'
+        '    return pl.col("close") / pl.col("close").shift(1)\n\n\n'
+        "@feature(lookback=3)\n"
+        "def middle() -> pl.Expr:\n"
+        '    """Mean of three closes around this one, over it."""\n'
+        '    return pl.col("close").rolling_mean(3, center=True) / pl.col("close")\n'
+    )
+    done = lab(tmp_path, "features", "--certify", "mine.py")
+    assert done.returncode == 1
+    assert "1 certified" in done.stdout
+    said = "feature middle reads the future: on the plain market its value at bar 2 changes with bar 3"
+    assert f"refused: {said}" in done.stdout
+    assert done.stderr.splitlines()[0] == f"error: 1 of 2 features break a law, the first: {said}"
+    assert "Traceback" not in done.stderr
+    listed = json.loads(lab(tmp_path, "features", "--certify", "mine.py", "--json").stdout)["features"]
+    assert [(row["feature"], row["certified"]) for row in listed] == [("gain", True), ("middle", False)]
+    assert (listed[0]["lookback"], listed[0]["memory"]) == (2, 2)
+    assert len(list((tmp_path / "data" / "certificates").iterdir())) == 1
+
+
+def test_certifying_what_does_not_exist_is_answered_with_the_nearest_names(tmp_path: Path) -> None:
+    done = lab(tmp_path, "features", "--certify", "bodi")
+    assert done.returncode == 2
+    assert "there is no feature named 'bodi'" in done.stderr
+    assert "did you mean body" in done.stderr
 
 
 def test_the_demo_says_what_is_made_up_and_how_much_was_found(tmp_path: Path) -> None:

@@ -80,6 +80,28 @@ def test_one_bar_at_a_time_decides_what_the_pipeline_decided(model: dict[str, An
     assert wanted["score"].null_count() > 0  # the halt left some bars without a score
 
 
+def test_bars_of_one_close_together_decide_what_columns_across_symbols_and_on_larger_bars_did(tmp_path: Path) -> None:
+    columns = ["return_rank(5)", "beta(30)", "relative_strength(20)", "rsi(3)@5m", "body@15m", "kama_distance(5, 40)"]
+    run = record(tmp_path, {"name": "linear"}, features=columns)
+    wanted = run.table("decisions").sort("time", "symbol")
+    live, decided = Live(run), []
+    for _, close in pipeline.bars_of(tmp_path, run).frame.sort("time", "symbol").group_by("time", maintain_order=True):
+        decided += live.on_bars(list(close.iter_rows(named=True)))
+    decided = [each for each in decided if each.time >= wanted["time"][0]]
+    assert [(each.symbol, each.time) for each in decided] == list(wanted.select("symbol", "time").iter_rows())
+    assert [each.score for each in decided] == wanted["score"].to_list()
+    assert [each.target for each in decided] == wanted["target"].to_list()
+    assert wanted["score"].drop_nulls().n_unique() > 1_000
+
+
+def test_bars_of_different_closes_do_not_come_together(recorded: tuple[Path, Run]) -> None:
+    root, run = recorded
+    frame = pipeline.bars_of(root, run).frame
+    first, later = frame.row(0, named=True), frame.filter(pl.col("symbol") == "FLOW-2").row(1, named=True)
+    with pytest.raises(BadBars, match="bars of different moments came together"):
+        Live(run).on_bars([first, later])
+
+
 def test_a_symbol_is_decided_alike_without_the_others(recorded: tuple[Path, Run]) -> None:
     root, run = recorded
     bars = pipeline.bars_of(root, run).of_symbol("FLOW-1").frame

@@ -230,8 +230,9 @@ def test_a_leak_in_a_feature_file_is_refused_by_its_name(tmp_path: Path, own_reg
         '    """What the next bar will earn."""\n'
         '    return pl.col("close").shift(-1) / pl.col("close")\n'
     )
+    leaky = experiment(tmp_path, features='["tomorrow", "log_return(5)"]', feature_file='"mine.py"')
     with pytest.raises(LookAhead, match="feature tomorrow reads the future") as refusal:
-        experiment(tmp_path, features='["tomorrow", "log_return(5)"]', feature_file='"mine.py"')
+        pipeline.plan(tmp_path, leaky, "walk-forward")
     assert "tomorrow" in refusal.value.fix
     assert not (tmp_path / "experiments").exists()
 
