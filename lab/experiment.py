@@ -166,6 +166,12 @@ class Experiment(Section):
         return features.resolve_all(self.features, self.data.interval)
 
     @property
+    def named_features(self) -> list[str]:
+        """The features as they are written; those of a feature file are registered by now."""
+        self._resolved  # noqa: B018
+        return self.features
+
+    @property
     def plain_features(self) -> list[Feature]:
         return self._resolved[0]
 

@@ -64,7 +64,7 @@ def plan(root: Path, experiment: Experiment, kind: Kind) -> Plan:
 
     Every column must have its certificate, or earn it now: one that reads the future is a LookAhead.
     """
-    certificates = features.certified(certificates_folder(root), experiment.features, experiment.data.interval)
+    certificates = features.certified(certificates_folder(root), experiment.named_features, experiment.data.interval)
     cut = experiment.folds
     versions = stored_versions(root, experiment)
     bars = read_bars(root, experiment, versions)

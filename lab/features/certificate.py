@@ -1,7 +1,7 @@
 """The proof that a feature sees no further back than it says, and nothing ahead: every row, on rough markets."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self
@@ -16,7 +16,6 @@ from lab.nouns import TIME, Bars, Feature, Vector
 
 MINUTE = 60_000_000  # microseconds
 TOLERANCE = 1e-9
-# A recursion that is begun anew at round ages forgets elsewhere if it is of another age: a little, now and then.
 COARSE = 1e-6
 MORE_BARS = 1_234_567
 POISONED_ROWS = 6
@@ -74,7 +73,7 @@ class Subject(Protocol):
     def value(self, row: int, bars: int, poison: str = "", poisoned: int = POISONED_ROWS) -> float:
         """The feature's value at `row` from its last `bars` bars, with so many poisoned ones behind them, or none."""
 
-    def value_at_another_age(self, row: int, bars: int) -> float:
+    def value_at_another_age(self, row: int, bars: int, more: int = MORE_BARS) -> float:
         """The same value, if more bars had come before."""
 
     def until(self, end: int) -> Self:
@@ -115,8 +114,8 @@ class Stretch:
     def value(self, row: int, bars: int, poison: str = "", poisoned: int = POISONED_ROWS) -> float:
         return self._value(row, bars, row + 2 - bars, poison, poisoned)
 
-    def value_at_another_age(self, row: int, bars: int) -> float:
-        return self._value(row, bars, row + 2 - bars + MORE_BARS)
+    def value_at_another_age(self, row: int, bars: int, more: int = MORE_BARS) -> float:
+        return self._value(row, bars, row + 2 - bars + more)
 
     def _value(self, row: int, bars: int, age: int, poison: str = "", poisoned: int = POISONED_ROWS) -> float:
         first = row + 1 - bars
@@ -175,7 +174,7 @@ class Panel:
             frames = [followed(rows, future.with_columns(symbol=pl.lit(rows["symbol"][0]))) for rows in frames]
         return float(self._values(replace(self.bars, frame=pl.concat(frames)))[bars - 1])
 
-    def value_at_another_age(self, row: int, bars: int) -> float:
+    def value_at_another_age(self, row: int, bars: int, more: int = MORE_BARS) -> float:
         return self.value(row, bars)  # bars that are cut off begin to count anew as it is
 
     def until(self, end: int) -> "Panel":
@@ -249,13 +248,22 @@ def _prove(subject: Subject, feature: Feature) -> int:
         for poison in POISONS:
             if differs(alone, subject.value(row, feature.lookback, poison)):
                 raise _poisoned(subject, feature, row, poison)
-    if moved > len(rows) / 2:
+    if moved > len(rows) / 2 and not _repeats(subject, feature, rows[-3:]):
         raise LookAhead(
             f"feature {feature.name} counts bars that lie further back than its look-back of {feature.lookback}: on "
             f"the {subject.kind} market {moved} of {len(rows)} values change with how many came before",
             fix="use `age` to cut sums at round numbers only, never as a value",
         )
     return len(rows)
+
+
+def _repeats(subject: Subject, feature: Feature, rows: Sequence[int]) -> bool:
+    """Whether some number of bars more changes nothing: as where a recursion is begun anew at round ages."""
+    known = [(row, subject.value(row, feature.lookback)) for row in rows]
+    return any(
+        not any(differs(value, subject.value_at_another_age(row, feature.lookback, more)) for row, value in known)
+        for more in range(1, feature.lookback + 1)
+    )
 
 
 def _measured_memory(feature: Feature) -> int:

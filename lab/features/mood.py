@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from lab.features.catalogue import feature
-from lab.features.windows import exponential_sum, memory, rolling_sum, rolling_zscore
+from lab.features.windows import change, exponential_sum, memory, rolling_sum, rolling_zscore
 from lab.nouns import Formula, Vector
 
 MOST_MOOD = 100  # the scale of the fear and greed index
@@ -27,13 +27,13 @@ def kept(half_life: int) -> float:
 @feature(lookback=1)
 def mood_level() -> Formula:
     """(mood - 50) / 50 of an index from 0, fear, to 100, greed: in [-1, 1]."""
-    return 2 * pl.col("mood") / MOST_MOOD - 1
+    return lambda mood: 2 * mood / MOST_MOOD - 1
 
 
 @feature(lookback=lambda window: window + 1)
 def mood_change(window: int = 60) -> Formula:
     """Mood less that of `window` bars ago, in [-1, 1] of its scale from 0 to 100."""
-    return (pl.col("mood") - pl.col("mood").shift(window)) / MOST_MOOD
+    return lambda mood: change(mood, window) / MOST_MOOD
 
 
 @feature(lookback=1, least=0)

@@ -414,12 +414,14 @@ def since_highest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
         for t in range(start, min(start + window, n)):
             if x[t] > x[top] or (x[t] == x[top] and not oldest) or math.isnan(x[top]):
                 top = t
-            if math.isnan(x[t]):
-                missing = t
-            if t >= window - 1 and t - missing >= window:
-                before = tail[t - start + 1] if t - start + 1 < window else top
-                higher = x[before] > x[top] or (x[before] == x[top] and oldest)
-                out[t] = t - (before if higher else top)
+            before = tail[t - start + 1] if t - start + 1 < window else top
+            higher = x[before] > x[top] or (x[before] == x[top] and oldest)
+            out[t] = t - (before if higher else top)
+    for t in range(n):
+        if math.isnan(x[t]):
+            missing = t
+        if t < window - 1 or t - missing < window:
+            out[t] = np.nan
     return out
 
 

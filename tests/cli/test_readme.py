@@ -42,7 +42,7 @@ def test_every_command_of_the_walkthrough_runs(archive: Archive, tmp_path: Path)
     for example in (ROOT / "experiments").glob("*.toml"):
         shutil.copy(example, folder / "experiments")
     commands = walkthrough()
-    assert len(commands) == 22
+    assert len(commands) == 23
     said = {}
     for command in commands:
         mirror = ["--base-url", archive.url] if "binance" in command else []
