@@ -147,7 +147,7 @@ def agreement_table(apart: Mapping[str, list[Answer]]) -> Table:
     notes = [
         f"The largest difference of a column in its own deviations, from row 5,000 on, when recursions that begin "
         f"differently have forgotten where; the same is up to {AGREES:.0e} with values on the same rows. "
-        "pandas-ta-classic's triangular average is another one for even windows. kama_distance and sar_distance are "
+        "pandas-ta-classic's triangular average differs; why was not looked into. kama_distance and sar_distance are "
         "compared with the longer memory that they are timed with, 900 and 500 bars.",
     ]
     return Table(
@@ -187,7 +187,7 @@ def smart_money(sizes: Sizes) -> list[Table]:
         "`swing_highs_lows`, `fvg`, `bos_choch`, `ob` and `liquidity`, 5 bars to each side.",
         f"The rules are not the same. {found}. The package's marks were moved to the bar at whose close they are "
         "known, as it writes them on the bar itself. Its gaps ask that the middle bar has their direction, lab's do "
-        "not. Of its swings it drops those that do not alternate, which takes later swings to know.",
+        "not.",
     ]
     return [Table("Smart money", ("way", "s", "its time / lab's"), rows, notes)]
 
@@ -268,8 +268,8 @@ def hmm(sizes: Sizes) -> list[Table]:
     ]
     notes = [
         f"Two Gaussian regimes over {told['rows']:,} drawn bars, the same numbers for all. lab gives the probability "
-        "from the returns so far; hmmlearn gives the smoothed one, from all returns, which no feature may know, and "
-        "for which it goes through them twice. The feature also takes logarithms, makes a frame, and begins its "
+        "from the returns so far; hmmlearn gives the smoothed one, from all returns, which no feature may know. "
+        "The feature also takes logarithms, makes a frame, and begins its "
         "filter anew at every 250th bar, one block earlier, so that its look-back is bounded.",
         f"Against Bayes' rule written out in Python, over 20,000 returns: the filter differs by "
         f"{told['filter_apart']:.0e} at most, the feature by {told['feature_apart']:.0e}; hmmlearn's last row, where "
@@ -313,7 +313,7 @@ def new_bar(sizes: Sizes) -> list[Table]:
     notes = [
         f"{told[0]['columns']} columns, every second one of `core`. Milliseconds from a bar's arrival to its columns, "
         f"for all symbols one after the other: the bar is checked, appended to the last {told[0]['kept']} that are "
-        "remembered, and the last row computed, as `lab serve` does. The last bar's values are set beside the batch.",
+        "remembered, and the last row computed, as lab/live.py does. The last bar's values are set beside the batch.",
     ]
     return [Table("One new bar", ("symbols", "closes", "p50 ms", "p99 ms", "same bits as batch"), rows, notes)]
 
