@@ -79,12 +79,12 @@ class Live:
 
         Columns that look across symbols see the bars that come together, as the pipeline's see those of one close.
         """
-        memories = {bar["symbol"]: self._remember(bar) for bar in bars}
-        if len({memory.bars["time"][-1] for memory in memories.values()}) > 1 or len(memories) < len(bars):
+        if len({bar.get("time") for bar in bars}) > 1 or len({bar.get("symbol") for bar in bars}) < len(bars):
             raise BadBars("bars of different moments came together", fix="feed one close at a time, a bar a symbol")
+        remembered = [self._remember(bar) for bar in bars]
         if self._across:
-            self._compare(memories)
-        return [self._decide(memories[bar["symbol"]]) for bar in bars]
+            self._compare({memory.bars["symbol"][-1]: memory for memory in remembered})
+        return [self._decide(memory) for memory in remembered]
 
     def _compare(self, memories: Mapping[str, Memory]) -> None:
         frames = {symbol: (memory.bars, memory.age - memory.bars.height + 1) for symbol, memory in memories.items()}

@@ -98,8 +98,12 @@ def test_bars_of_different_closes_do_not_come_together(recorded: tuple[Path, Run
     root, run = recorded
     frame = pipeline.bars_of(root, run).frame
     first, later = frame.row(0, named=True), frame.filter(pl.col("symbol") == "FLOW-2").row(1, named=True)
+    live = Live(run)
     with pytest.raises(BadBars, match="bars of different moments came together"):
-        Live(run).on_bars([first, later])
+        live.on_bars([first, later])
+    assert [each.time for each in live.on_bars([first])] == [first["time"]]  # nothing of them was taken
+    with pytest.raises(BadBars, match="bars lack symbol"):
+        live.on_bars([{name: value for name, value in later.items() if name != "symbol"}])
 
 
 def test_a_symbol_is_decided_alike_without_the_others(recorded: tuple[Path, Run]) -> None:
