@@ -20,10 +20,10 @@ import polars as pl
 from benchmarks.clock import tell
 from benchmarks.feature_indicators import seconds_of
 from benchmarks.feature_market import minutes, recorded, with_drawn_side_columns
-from lab.features import FEATURES, SETS, compute, latest, plain, resolve
+from lab.features import FEATURES, SETS, Latest, Recent, compute, plain, resolve
 from lab.features.certificate import Stretch
 from lab.features.computing import applied
-from lab.nouns import AGE, COMPARED, Bars, Feature, Vector
+from lab.nouns import AGE, COMPARED, Bars, Feature, Vector, bar_of
 
 CHOSEN = 50
 MONTHS = ("2023-04", "2023-05", "2023-06")
@@ -38,19 +38,19 @@ def new_bars(closes: int, symbols: int) -> dict[str, Any]:
     chosen = [plain(text) for text in SETS["core"]()[::2][:CHOSEN]]
     kept = max(each.lookback for each in chosen)
     markets = [minutes(kept + closes, f"WALK-{number}", number) for number in range(symbols)]
-    memories = [bars.frame.head(kept) for bars in markets]
-    ages = [kept] * symbols
+    row = Latest(chosen)
+    remembered = [Recent(f"WALK-{number}", sorted(row.needs), kept) for number in range(symbols)]
     taken, last = [], [math.nan]
-    for close in range(kept, kept + closes):
+    for close in range(kept + closes):
         arrived = [bars.frame.row(close, named=True) for bars in markets]
         started = time.perf_counter()
-        for number, bar in enumerate(arrived):
-            row = Bars.of(pl.DataFrame([bar]), "1m").frame
-            memory = pl.concat([memories[number].tail(kept - 1), row.select(memories[number].columns)], rechunk=True)
-            ages[number] += 1
-            memories[number] = memory
-            last = latest(memory, chosen, ages[number] - memory.height + 1)
-        taken.append(1000 * (time.perf_counter() - started))
+        for recent, bar in zip(remembered, arrived, strict=True):
+            _, closed, numbers = bar_of(bar)
+            recent.append(closed, numbers)
+            if close >= kept:
+                last = row.of(recent)
+        if close >= kept:
+            taken.append(1000 * (time.perf_counter() - started))
     # The last symbol's last row, against the batch over all of its bars.
     batch = compute(markets[-1], chosen).drop("symbol", "time").fill_null(math.nan).row(-1)
     settled = taken[closes // 10 :]  # the first ones warm up
@@ -145,8 +145,8 @@ def compared_alone(panel: Sequence[Bars], feature: Feature) -> tuple[Tried, Vect
     read = [name for name in feature.arguments if name not in (AGE, *COMPARED)]
     arrays = {
         **{name: panel[0].frame[name].to_physical().cast(pl.Float64).to_numpy() for name in read},
-        feature.compared("own"): own[0],
-        feature.compared("market"): market,
+        feature.column_of("own"): own[0],
+        feature.column_of("market"): market,
     }
 
     def value(row: int) -> float:

@@ -11,8 +11,9 @@ import polars as pl
 
 from lab import features, folds, pipeline, policy, runs
 from lab.errors import BadBars, LabError, UsageError
+from lab.features import Latest, Recent
 from lab.models import MODELS
-from lab.nouns import Bars, Decision, Feature, FittedModel, Fold, Run, Span
+from lab.nouns import COMPARED, NUMBERS, Bars, Decision, Feature, FittedModel, Fold, Run, Span, bar_of
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,16 @@ class Learned:
 
     since: datetime
     model: FittedModel
-    columns: Mapping[str, list[Feature]]  # by symbol, in the order the model saw them
+    columns: Mapping[str, Latest]  # by symbol: those of the model in its order, then what sizes a position
     lookback: int
 
 
 @dataclass
 class Memory:
-    """What is remembered of one symbol: its latest bars, their number in the unbroken stretch, what is held."""
+    """What is remembered of one symbol: its latest bars, when the last of them closed, what is held."""
 
-    bars: pl.DataFrame
-    age: int = 0
-    compared: dict[str, list[float]] = field(default_factory=dict)  # what looks across symbols, for each of the bars
+    bars: Recent
+    last: datetime
     side: float = 0.0
     target: float = 0.0
 
@@ -59,13 +59,17 @@ class Live:
                 f"{self._experiment.feature_file} is not the file that run {self.run.id} was made with",
                 fix=f"restore it, or make a run of what it says now: {self.run.manifest['command']}",
             )
-        self._sizing = pipeline.sizing_of(self._experiment.policy)
-        self._learned = [self._load(fold) for fold in self.run.manifest["folds"]]
+        sizing = pipeline.sizing_of(self._experiment.policy)
+        self._sizing = Latest([sizing])
+        self._learned = [self._load(fold, sizing) for fold in self.run.manifest["folds"]]
         self._across = [each for each in self._experiment.plain_features if each.across]
-        self._kept = max(self._sizing.lookback, *(each.lookback for each in self._learned))
+        self._kept = max(sizing.lookback, *(each.lookback for each in self._learned))
         data = self.run.manifest["data"]
         bridge = folds.duration(self._experiment.data.bridge)
-        self._empty = Bars(pl.DataFrame(), data["interval"], data["calendar"], bridge)
+        self._unbroken_step = Bars(pl.DataFrame(), data["interval"], data["calendar"], bridge).unbroken_step
+        every = [self._sizing, *(own for each in self._learned for own in each.columns.values())]
+        compared = [each.column_of(what) for each in self._across for what in COMPARED]
+        self._columns = sorted({name for each in every for name in each.needs} & set(NUMBERS)) + compared
 
     def on_bar(self, bar: Mapping[str, Any]) -> Decision:
         """Take a closed bar (symbol, time and the columns of the run's bars) and decide what to hold after it.
@@ -79,30 +83,28 @@ class Live:
 
         Columns that look across symbols see the bars that come together, as the pipeline's see those of one close.
         """
-        if len({bar.get("time") for bar in bars}) > 1 or len({bar.get("symbol") for bar in bars}) < len(bars):
+        arrived = [self._checked(bar) for bar in bars]  # all of them, before any is remembered
+        if len({time for _, time, _ in arrived}) > 1 or len({symbol for symbol, _, _ in arrived}) < len(arrived):
             raise BadBars("bars of different moments came together", fix="feed one close at a time, a bar a symbol")
-        remembered = [self._remember(bar) for bar in bars]
+        remembered = [self._remember(*each) for each in arrived]
         if self._across:
-            self._compare({memory.bars["symbol"][-1]: memory for memory in remembered})
+            self._compare(remembered)
         return [self._decide(memory) for memory in remembered]
 
-    def _compare(self, memories: Mapping[str, Memory]) -> None:
-        frames = {symbol: (memory.bars, memory.age - memory.bars.height + 1) for symbol, memory in memories.items()}
-        for symbol, values in features.compared_now(frames, self._across).items():
-            memory = memories[symbol]
+    def _compare(self, memories: Sequence[Memory]) -> None:
+        recent = {memory.bars.symbol: memory.bars for memory in memories}
+        for symbol, values in features.compared_now(recent, self._across).items():
             for name, value in values.items():
-                memory.compared[name] = [*memory.compared.get(name, []), value][-memory.bars.height :]
+                recent[symbol].amend(name, value)
 
     def _decide(self, memory: Memory) -> Decision:
-        symbol, time = memory.bars["symbol"][-1], memory.bars["time"][-1]
+        symbol, time = memory.bars.symbol, memory.last
         learned = next((each for each in reversed(self._learned) if each.since <= time), None)
         if learned is None:
             return Decision(symbol, time, None, 0.0)
-        first_age = memory.age - memory.bars.height + 1
         known = learned.columns.get(symbol)  # none for a symbol that was not there to learn from
-        bars = memory.bars.with_columns(pl.Series(name, values) for name, values in memory.compared.items())
-        *values, volatility = features.latest(bars, [*(known or []), self._sizing], first_age)
-        ready = known is not None and memory.age >= learned.lookback
+        *values, volatility = (known or self._sizing).of(memory.bars)
+        ready = known is not None and memory.bars.age >= learned.lookback
         score = float(learned.model.predict(np.array([values]))[0]) if ready else math.nan
         chosen = self._experiment.policy
         memory.side, memory.target = policy.step(
@@ -118,38 +120,36 @@ class Live:
         )
         return Decision(symbol, time, None if math.isnan(score) else score, memory.target)
 
-    def _remember(self, bar: Mapping[str, Any]) -> Memory:
-        row = Bars.of(pl.DataFrame([dict(bar)]), self._empty.interval, self._empty.calendar).frame
-        symbol, time = row["symbol"][0], row["time"][0]
+    def _checked(self, bar: Mapping[str, Any]) -> tuple[str, datetime, dict[str, float]]:
+        symbol, time, numbers = bar_of(bar)
         if symbol not in self.run.manifest["data"]["symbols"]:
             raise UsageError(
                 f"run {self.run.id} knows nothing of {symbol}", fix="feed it a symbol that it learned from"
             )
         memory = self._memories.get(symbol)
+        if memory and time <= memory.last:
+            raise BadBars(
+                f"{symbol}: a bar of {time} came after that of {memory.last}", fix="feed bars in order, each once"
+            )
+        return symbol, time, numbers
+
+    def _remember(self, symbol: str, time: datetime, numbers: Mapping[str, float]) -> Memory:
+        memory = self._memories.get(symbol)
         if memory is None:
-            memory = self._memories[symbol] = Memory(row, age=1)
-            return memory
-        last = memory.bars["time"][-1]
-        if time <= last:
-            raise BadBars(f"{symbol}: a bar of {time} came after that of {last}", fix="feed bars in order, each once")
-        if time - last > self._empty.unbroken_step:
-            memory.bars, memory.age, memory.compared = row, 1, {}
-        else:
-            # One chunk: computing on a frame of a thousand one-row chunks is far slower.
-            memory.bars = pl.concat([memory.bars.tail(self._kept - 1), row.select(memory.bars.columns)], rechunk=True)
-            memory.age += 1
+            memory = self._memories[symbol] = Memory(Recent(symbol, self._columns, self._kept), time)
+        elif time - memory.last > self._unbroken_step:
+            memory.bars.clear()
+        memory.bars.append(time, numbers)
+        memory.last = time
         return memory
 
-    def _load(self, facts: Mapping[str, Any]) -> Learned:
+    def _load(self, facts: Mapping[str, Any], sizing: Feature) -> Learned:
         train, test = (Span(*map(datetime.fromisoformat, facts[part])) for part in ("train", "test"))
         folder = pipeline.fold_folder(self.run.folder, Fold(facts["number"], train, test))
         experiment, fits = self._experiment, facts["numbers"]
-        columns = {
-            symbol: [
-                *experiment.plain_features,
-                *(each.freeze(fits[each.name][symbol]) for each in experiment.fitted_features),
-            ]
-            for symbol in facts["symbols"]
-        }
+        columns = {}
+        for symbol in facts["symbols"]:
+            fitted = [each.freeze(fits[each.name][symbol]) for each in experiment.fitted_features]
+            columns[symbol] = Latest([*experiment.plain_features, *fitted, sizing])
         model: FittedModel = MODELS[experiment.model["name"]].load(folder / "model")
         return Learned(test.start, model, columns, pipeline.longest_lookback(experiment, fits))

@@ -2,11 +2,14 @@
 
 import hashlib
 import inspect
+import math
+import operator
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import cache, cached_property
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property, reduce
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, cast
@@ -54,6 +57,9 @@ SIGNED = {  # may be < 0
     *(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)),
     *("spread", "funding_rate", "premium", "sentiment"),
 }
+
+NUMBERS = (*PRICES, "volume", *OPTIONAL_COLUMNS)
+LARGEST = sys.float_info.max
 
 EVENTS = "events"  # the interval of tables whose rows come as they happen
 INTERVALS: Mapping[str, timedelta] = {
@@ -230,6 +236,29 @@ class Bars:
         return digest_of(self.frame, f"{self.interval} {self.calendar}")
 
 
+def bar_of(row: Mapping[str, Any]) -> tuple[str, datetime, dict[str, float]]:
+    """Symbol, close and numbers of one bar on its own, as `Bars.of` reads many; NaN for what it does not have.
+
+    What cannot be a bar is a BadBars. A time without a zone is UTC.
+    """
+    if missing := [name for name in BAR_COLUMNS if name not in row]:
+        raise BadBars(f"bars lack {', '.join(missing)}", fix="give every bar a symbol, a time, prices and a volume")
+    symbol, time = row["symbol"], row["time"]
+    if not isinstance(symbol, str) or not isinstance(time, datetime):
+        raise BadBars(f"a bar of {symbol!r} at {time!r} has no symbol or no time", fix="correct it or leave it out")
+    try:
+        given = {name: float(row[name]) for name in NUMBERS if row.get(name) is not None}
+    except (TypeError, ValueError) as error:
+        raise BadBars(f"{symbol} at {time}: {error}", fix="correct the bar or leave it out") from error
+    # A price that is missing breaks a rule, another number that is missing breaks none.
+    known = dict.fromkeys(PRICES, math.nan) | {"volume": LARGEST} | given
+    for is_broken, reason in faults(known):
+        if is_broken:
+            raise BadBars(f"the bar cannot be one, {symbol} at {time}: {reason}", fix="correct it or leave it out")
+    zoned = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return symbol, zoned, {name: given.get(name, math.nan) for name in NUMBERS}
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of one kind of market data other than bars, as lab/kinds.py describes it, sorted by symbol and time."""
@@ -262,31 +291,40 @@ def digest_of(frame: pl.DataFrame, title: str) -> str:
 @cache
 def fault(columns: tuple[str, ...]) -> pl.Expr:
     """Why a row of a typed, sorted frame with these columns cannot be a bar, as text; null where it can."""
-    extras = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns]
-    least = [pl.col(name) for name in OPTIONAL_COLUMNS if name in columns and name not in SIGNED]
-    bought = pl.col("buy_volume") if "buy_volume" in columns else pl.lit(None, dtype=pl.Float64)
-    o, h, low, c = (pl.col(name) for name in PRICES)
-    volume = pl.col("volume")
-    return (
-        pl.when(pl.col("symbol").is_null() | pl.col("time").is_null())
-        .then(pl.lit("no symbol or no time"))
-        .when(pl.any_horizontal(pl.col(name).is_null() | ~pl.col(name).is_finite() for name in PRICES))
-        .then(pl.lit("a price is missing or not a number"))
-        .when(pl.min_horizontal(o, h, low, c) <= 0)
-        .then(pl.lit("a price is zero or below"))
-        .when((h < pl.max_horizontal(o, c)) | (low > pl.min_horizontal(o, c)))
-        .then(pl.lit("open or close lies outside low..high"))
-        .when(~volume.is_finite() | (volume < 0))
-        .then(pl.lit("the volume is negative or not a number"))
-        .when(
-            pl.any_horizontal(pl.lit(False), *(~extra.is_finite() for extra in extras), *(each < 0 for each in least))
-        )
-        .then(pl.lit("an optional column is negative or not a number"))
-        .when(bought > volume * (1 + 1e-9))
-        .then(pl.lit("takers bought more than was traded"))
-        .when((pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("time") == pl.col("time").shift(1)))
-        .then(pl.lit("a second row for the same symbol and time"))
-    )
+    known = {name: pl.col(name) for name in columns} | {name: pl.col(name).fill_null(math.nan) for name in PRICES}
+    again = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("time") == pl.col("time").shift(1))
+    found: Any = pl.when(pl.col("symbol").is_null() | pl.col("time").is_null()).then(pl.lit("no symbol or no time"))
+    for condition, reason in faults(known):
+        found = found.when(condition).then(pl.lit(reason))
+    return cast(pl.Expr, found.when(again).then(pl.lit("a second row for the same symbol and time")))
+
+
+def faults(bar: Mapping[str, Any]) -> list[tuple[Any, str]]:
+    """What keeps numbers from being a bar, and how to say it: of the floats of one bar, or of columns of many."""
+    o, h, low, c = prices = [bar[name] for name in PRICES]
+    volume = bar["volume"]
+    extras = [bar[name] for name in OPTIONAL_COLUMNS if name in bar]
+    least = [bar[name] for name in OPTIONAL_COLUMNS if name in bar and name not in SIGNED]
+    found = [
+        (_any(map(_is_no_number, prices)), "a price is missing or not a number"),
+        (_any(price <= 0 for price in prices), "a price is zero or below"),
+        (_any([h < o, h < c, low > o, low > c]), "open or close lies outside low..high"),
+        (_is_no_number(volume) | (volume < 0), "the volume is negative or not a number"),
+    ]
+    if extras:
+        wrong = _any([*map(_is_no_number, extras), *(extra < 0 for extra in least)])
+        found.append((wrong, "an optional column is negative or not a number"))
+    if "buy_volume" in bar:
+        found.append((bar["buy_volume"] > volume * (1 + 1e-9), "takers bought more than was traded"))
+    return found
+
+
+def _is_no_number(value: Any) -> Any:
+    return (abs(value) <= LARGEST) ^ True
+
+
+def _any(conditions: Iterable[Any]) -> Any:
+    return reduce(operator.or_, conditions)
 
 
 # How a column follows from bars: a Polars expression, or a function of whole columns. A function's parameters name the

@@ -41,6 +41,7 @@ from lab.features.catalogue import (
 from lab.features.certificates import Certificate, certified, proved
 from lab.features.computing import (
     Fits,
+    Latest,
     compared_now,
     compute,
     compute_fitted,
@@ -49,6 +50,7 @@ from lab.features.computing import (
     latest,
     over_stretch,
 )
+from lab.features.recent import Recent
 
 # Importing a family registers its features, and sets the ready sets of them.
 FAMILIES = (
@@ -80,6 +82,8 @@ __all__ = [
     "SETS",
     "Certificate",
     "Fits",
+    "Latest",
+    "Recent",
     "across_feature",
     "certified",
     "compared_now",

@@ -23,6 +23,7 @@ from lab.features.windows import (
     rolling_squares,
     rolling_sum,
     since_highest,
+    since_lowest,
 )
 from lab.nouns import Formula, Vector
 
@@ -204,7 +205,7 @@ def alpha_imax(window: int = 20) -> Formula:
 @feature(lookback=lambda window: window)
 def alpha_imin(window: int = 20) -> Formula:
     """IMIN: place of the lowest low in the last `window` bars, the oldest 1 and the latest `window`, / window."""
-    return lambda low, age: (window - since_highest(-low, window, age, True)) / window
+    return lambda low, age: (window - since_lowest(low, window, age, True)) / window
 
 
 @feature(lookback=lambda window: window)
@@ -212,7 +213,7 @@ def alpha_imxd(window: int = 20) -> Formula:
     """IMXD: alpha_imax - alpha_imin."""
 
     def between(high: Vector, low: Vector, age: int) -> Vector:
-        since_low, since_high = since_highest(-low, window, age, True), since_highest(high, window, age, True)
+        since_low, since_high = since_lowest(low, window, age, True), since_highest(high, window, age, True)
         return (since_low - since_high) / window
 
     return between

@@ -4,14 +4,12 @@ Quotes are those at the close of a bar. A trade is compared with the middle of t
 """
 
 import numpy as np
-import polars as pl
 
 from lab.features.catalogue import feature
 from lab.features.order_flow import delta_of
+from lab.features.price import log_ratio
 from lab.features.windows import change, lag, rolling_mean, rolling_zscore
 from lab.nouns import Formula, Vector
-
-BID, ASK, BID_SIZE, ASK_SIZE = (pl.col(name) for name in ("bid", "ask", "bid_size", "ask_size"))
 
 
 def middle(bid: Vector, ask: Vector) -> Vector:
@@ -49,16 +47,21 @@ def spread_change(window: int = 1) -> Formula:
     return lambda bid, ask: change(np.log(spread_of(bid, ask)), window)
 
 
+def pressure(bid_size: Vector, ask_size: Vector) -> Vector:
+    """(bid size - ask size) / (bid size + ask size)."""
+    return (bid_size - ask_size) / (bid_size + ask_size)
+
+
 @feature(lookback=1)
 def book_pressure() -> Formula:
     """(bid size - ask size) / (bid size + ask size) at the best quotes, in [-1, 1]; null where both are 0."""
-    return (BID_SIZE - ASK_SIZE) / (BID_SIZE + ASK_SIZE)
+    return lambda bid_size, ask_size: pressure(bid_size, ask_size)
 
 
 @feature(lookback=lambda window: window)
 def mean_pressure(window: int = 20) -> Formula:
     """Mean of book_pressure over `window` bars."""
-    return lambda bid_size, ask_size, age: rolling_mean((bid_size - ask_size) / (bid_size + ask_size), window, age)
+    return lambda bid_size, ask_size, age: rolling_mean(pressure(bid_size, ask_size), window, age)
 
 
 @feature(lookback=1)
@@ -67,14 +70,18 @@ def weighted_middle() -> Formula:
 
     Null where both sizes are 0. Not the micro-price, which is learned.
     """
-    weighted = (BID * ASK_SIZE + ASK * BID_SIZE) / (BID_SIZE + ASK_SIZE)
-    return (2 * weighted / (BID + ASK)).log()
+
+    def deviation(bid: Vector, ask: Vector, bid_size: Vector, ask_size: Vector) -> Vector:
+        weighted = (bid * ask_size + ask * bid_size) / (bid_size + ask_size)
+        return log_ratio(weighted, middle(bid, ask))
+
+    return deviation
 
 
 @feature(lookback=1)
 def micro_deviation() -> Formula:
     """ln(micro-price / middle of the best quotes): where the next middle is expected. Stoikov (2018)."""
-    return (2 * pl.col("micro_price") / (BID + ASK)).log()
+    return lambda micro_price, bid, ask: log_ratio(micro_price, middle(bid, ask))
 
 
 @feature(lookback=lambda window: window, least=2)
@@ -147,7 +154,7 @@ def funding_zscore(window: int = 240) -> Formula:
 @feature(lookback=lambda window: window + 1)
 def funding_change(window: int = 60) -> Formula:
     """Funding rate less that of `window` bars ago: a share of the position, per funding interval."""
-    return pl.col("funding_rate") - pl.col("funding_rate").shift(window)
+    return lambda funding_rate: change(funding_rate, window)
 
 
 @feature(lookback=lambda window: window + 1)

@@ -8,15 +8,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import polars as pl
+import numpy.typing as npt
 
 from lab.features.catalogue import feature
 from lab.nouns import Formula, Vector
 
-TIME = pl.col("time")
-MINUTE_OF_DAY = TIME.dt.hour().cast(pl.Float64) * 60 + TIME.dt.minute()
-DAY_TURN = 2 * math.pi / 1440 * MINUTE_OF_DAY
-WEEK_TURN = 2 * math.pi / 10080 * ((TIME.dt.weekday().cast(pl.Float64) - 1) * 1440 + MINUTE_OF_DAY)
 MINUTE = 60_000_000
 DAY = 1440
 FUNDING = 480  # perpetual futures of most venues settle funding at 00:00, 08:00 and 16:00
@@ -33,6 +29,21 @@ def days_since_monday(time: Vector) -> Vector:
     return (time // (MINUTE * DAY) + 3) % 7
 
 
+def turn_of_day(time: Vector) -> Vector:
+    """The minute of the day as an angle."""
+    return 2 * math.pi / DAY * minute_of_day(time)
+
+
+def turn_of_week(time: Vector) -> Vector:
+    """The minute of the week, from Monday on, as an angle."""
+    return 2 * math.pi / (7 * DAY) * (days_since_monday(time) * DAY + minute_of_day(time))
+
+
+def dates(time: Vector) -> npt.NDArray[np.datetime64]:
+    """The days of microseconds since 1970."""
+    return time.astype("datetime64[us]").astype("datetime64[D]")
+
+
 def within(session: tuple[int, int]) -> Callable[[Vector], Vector]:
     """1 where the bar closes after the session's begin and no later than its end, else 0."""
     begin, end = session
@@ -47,25 +58,25 @@ def within(session: tuple[int, int]) -> Callable[[Vector], Vector]:
 @feature(lookback=1)
 def day_sin() -> Formula:
     """sin(2 pi minute of day / 1440)."""
-    return DAY_TURN.sin()
+    return lambda time: np.sin(turn_of_day(time))
 
 
 @feature(lookback=1)
 def day_cos() -> Formula:
     """cos(2 pi minute of day / 1440)."""
-    return DAY_TURN.cos()
+    return lambda time: np.cos(turn_of_day(time))
 
 
 @feature(lookback=1)
 def week_sin() -> Formula:
     """sin(2 pi minute of week / 10080), weeks beginning on Monday."""
-    return WEEK_TURN.sin()
+    return lambda time: np.sin(turn_of_week(time))
 
 
 @feature(lookback=1)
 def week_cos() -> Formula:
     """cos(2 pi minute of week / 10080), weeks beginning on Monday."""
-    return WEEK_TURN.cos()
+    return lambda time: np.cos(turn_of_week(time))
 
 
 @feature(lookback=1)
@@ -95,13 +106,18 @@ def weekend() -> Formula:
 @feature(lookback=1)
 def day_of_month() -> Formula:
     """Day of the month, from 1."""
-    return TIME.dt.day().cast(pl.Float64)
+    return lambda time: (dates(time) - dates(time).astype("datetime64[M]")).astype(np.float64) + 1
 
 
 @feature(lookback=1)
 def days_to_month_end() -> Formula:
     """Days that the month still has: 0 on its last day."""
-    return (TIME.dt.month_end().dt.day() - TIME.dt.day()).cast(pl.Float64)
+
+    def left(time: Vector) -> Vector:
+        month = dates(time).astype("datetime64[M]")
+        return ((month + 1).astype("datetime64[D]") - dates(time)).astype(np.float64) - 1
+
+    return left
 
 
 @feature(lookback=1)

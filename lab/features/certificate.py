@@ -1,7 +1,7 @@
 """The proof that a feature sees no further back than it says, and nothing ahead: every row, on rough markets."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self
@@ -12,6 +12,7 @@ import polars as pl
 from lab.errors import LabError, LookAhead, UsageError
 from lab.features.computing import applied, arrays_of, compute, expressions, over_stretch
 from lab.features.markets import AFTER, ROUGH_MARKETS, rough_market, rough_panel
+from lab.features.sharing import Made, Shared, arrays_in, sharing
 from lab.nouns import TIME, Bars, Feature, Vector
 
 MINUTE = 60_000_000  # microseconds
@@ -138,7 +139,27 @@ class Stretch:
 
     def is_untouched(self) -> bool:
         fresh = arrays_of(self.frame, [self.feature])
-        return all(np.array_equal(array, fresh[name], equal_nan=True) for name, array in self.arrays.items())
+        watched = Watched(fresh.values())
+        if self.feature.arguments:
+            with sharing(watched):
+                applied(self.feature, fresh, 1)
+        return watched.is_untouched()
+
+
+class Watched(Shared):
+    """What is shared, with a copy of how it was before anybody could write into it."""
+
+    def __init__(self, columns: Iterable[Vector]) -> None:
+        columns = list(columns)
+        super().__init__(columns)
+        self._before = [(column, column.copy()) for column in columns]
+
+    def keep(self, made: Made) -> Made:
+        self._before += [(each, each.copy()) for each in arrays_in(made)]
+        return super().keep(made)
+
+    def is_untouched(self) -> bool:
+        return all(np.array_equal(now, before, equal_nan=True) for now, before in self._before)
 
 
 @dataclass(frozen=True)
@@ -237,7 +258,7 @@ def _prove(subject: Subject, feature: Feature) -> int:
     if not subject.is_untouched():
         raise LookAhead(
             f"feature {feature.name} writes into the columns that it is given, so others see what it wrote",
-            fix=f"let {feature.name} return an array of its own",
+            fix=f"let {feature.name} write into arrays of its own only: copy first what lab.features.windows gave it",
         )
     moved = 0
     for row in rows:

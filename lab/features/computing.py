@@ -10,24 +10,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from lab.compiled import compiled
 from lab.errors import MissingColumns
+from lab.features.recent import Recent
+from lab.features.sharing import Shared, sharing
 from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
 
 with suppress(OSError, AttributeError):  # other C libraries keep what is freed without being asked
     # glibc gives blocks of this size back to the system whenever they are freed, and taking them anew, page by page,
     # costs as much as computing what goes into them. Kept are at most 256 MiB.
     _libc = ctypes.CDLL(None)
-    _libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
+    _libc.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
     _libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 KEYS = ("symbol", "time")
-PART_ROWS = 65_536  # so that a column of it stays in the processor's cache
+PART_ROWS = 65_536
+BLOCK_ROWS = 16_384  # so that columns of them stay in the processor's cache
 Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
 
 
@@ -89,16 +93,14 @@ def compared(bars: Bars, features: Sequence[Feature]) -> list[pl.Series]:
     return columns
 
 
-def compared_now(
-    frames: Mapping[str, tuple[pl.DataFrame, int]], features: Sequence[Feature]
-) -> dict[str, dict[str, float]]:
-    """The last row of those columns for each symbol: from its latest bars, which end at one close, and their age."""
-    values: dict[str, dict[str, float]] = {symbol: {} for symbol in frames}
+def compared_now(recent: Mapping[str, Recent], features: Sequence[Feature]) -> dict[str, dict[str, float]]:
+    """The last row of those columns for each symbol, from their latest bars, which end at one close."""
+    values: dict[str, dict[str, float]] = {symbol: {} for symbol in recent}
     for each in features:
         if each.across:
-            own = [latest(frame, [each.across.inner], age)[0] for _, (frame, age) in sorted(frames.items())]
+            own = [latest(recent[symbol], [each.across.inner])[0] for symbol in sorted(recent)]
             market = each.across.compared(np.array(own), np.array([0, len(own)]))
-            for symbol, mine, others in zip(sorted(frames), own, market, strict=True):
+            for symbol, mine, others in zip(sorted(recent), own, market, strict=True):
                 values[symbol] |= {each.column_of("own"): mine, each.column_of("market"): float(others)}
     return values
 
@@ -147,30 +149,83 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     """
     known = [each for each in features if each.lookback <= frame.height]
     arrays = arrays_of(frame, known)
-    values = {each.name: np.full(frame.height, np.nan) for each in features if each.lookback > frame.height}
-    values |= expressions(frame, known, age)
-    values |= {each.name: applied(each, arrays, age) for each in known if each.arguments}
-    columns = [(each.name, settled(values[each.name], each.lookback)) for each in features]
-    return pl.DataFrame([pl.Series(name, column, nan_to_null=True) for name, column in columns])
+    values = np.empty((len(features), frame.height))  # in one piece, which the system gives in large pages
+    places = dict(zip((each.name for each in features), values, strict=True))
+    for name, column in expressions(frame, known, age).items():
+        places[name][:] = column
+    for each in features:
+        if each.lookback > frame.height:
+            places[each.name][:] = np.nan
+    functions = [each for each in known if each.arguments]
+    longest = max((each.lookback for each in functions), default=1)
+    for start in range(0, frame.height, BLOCK_ROWS):
+        first, stop = max(start - longest + 1, 0), min(start + BLOCK_ROWS, frame.height)
+        block = {name: array[first:stop] for name, array in arrays.items()}
+        with sharing(Shared(block.values())):
+            for each in functions:
+                places[each.name][start:stop] = applied(each, block, age + first)[start - first :]
+    columns = [_column(column, each.lookback) for column, each in zip(values, features, strict=True)]
+    return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(columns, [each.name for each in features])))
 
 
-def latest(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1) -> list[float]:
-    """The last row of `over_stretch`, NaN for null: each feature from its own last `lookback` bars."""
-    known = [each for each in features if each.lookback <= frame.height]
-    arrays = arrays_of(frame, known)
-    last = {name: float(values[-1]) for name, values in expressions(frame, known, age).items()}
-    with np.errstate(all="ignore"):
-        for each in known:
-            if each.arguments:
-                last[each.name] = float(_applied(each, arrays, age, frame.height - each.lookback)[-1])
-    values = [last.get(each.name, math.nan) for each in features]
-    return [value if math.isfinite(value) else math.nan for value in values]
+class Latest:
+    """The last row of some features, bar after bar: the same bits as `compute` over all bars."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = features
+        by_bars: dict[int, list[Feature]] = {}
+        for each in features:
+            by_bars.setdefault(_at_least(each.lookback), []).append(each)
+        # Those that look about equally far back share what they rest on, and need no more bars than that.
+        self._looks = [(bars, some, read_by(some), _expressed(some)) for bars, some in sorted(by_bars.items())]
+
+    @property
+    def needs(self) -> set[str]:
+        """The bar columns that they read."""
+        return {name for each in self._features for name in each.needs}
+
+    def of(self, recent: Recent) -> list[float]:
+        """One value a feature from these bars, NaN for null."""
+        found: dict[str, float] = {}
+        with np.errstate(all="ignore"):
+            for bars, features, reads, expressed in self._looks:
+                seen = min(bars, recent.height)
+                age = recent.age - seen + 1
+                arrays = {name: recent.column(name, seen) for name in reads}
+                if expressed:
+                    frame = recent.frame(sorted({name for each in expressed for name in each.needs}), seen)
+                    found |= {name: float(column[-1]) for name, column in expressions(frame, expressed, age).items()}
+                with sharing(Shared(arrays.values())):
+                    for each in features:
+                        if each.arguments and each.lookback <= seen:
+                            found[each.name] = float(_applied(each, arrays, age)[-1])
+        short = {each.name for each in self._features if each.lookback > recent.height}
+        values = [math.nan if each.name in short else found[each.name] for each in self._features]
+        return [value if math.isfinite(value) else math.nan for value in values]
+
+
+def latest(recent: Recent, features: Sequence[Feature]) -> list[float]:
+    """The last row of `compute` from the latest bars, NaN for null."""
+    return Latest(features).of(recent)
+
+
+def _at_least(lookback: int) -> int:
+    """The power of two, from 64 on, that is no less."""
+    return max(64, 1 << (lookback - 1).bit_length())
+
+
+def _expressed(features: Sequence[Feature]) -> list[Feature]:
+    return [each for each in features if not each.arguments]
+
+
+def read_by(features: Sequence[Feature]) -> list[str]:
+    """The columns that formulas of the function kind read."""
+    return sorted({_source(each, name) for each in features for name in each.arguments} - {AGE})
 
 
 def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vector]:
     """The columns that formulas of the function kind read: NaN for null, time in microseconds since 1970."""
-    wanted = {_source(each, name) for each in features for name in each.arguments} - {AGE}
-    return {name: _array(frame[name]) for name in sorted(wanted)}
+    return {name: _array(frame[name]) for name in read_by(features)}
 
 
 def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
@@ -179,12 +234,9 @@ def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
         return np.asarray(_applied(feature, arrays, age), dtype=np.float64)
 
 
-def _applied(feature: Feature, arrays: Mapping[str, Vector], age: int, first: int = 0) -> Vector:
-    """What the formula makes of the rows from `first` on."""
+def _applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
     formula = cast(Callable[..., Vector], feature.formula)
-    return formula(
-        *(age + first if name == AGE else arrays[_source(feature, name)][first:] for name in feature.arguments)
-    )
+    return formula(*[age if name == AGE else arrays[_source(feature, name)] for name in feature.arguments])
 
 
 def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> dict[str, Vector]:
@@ -211,6 +263,14 @@ def settled(x: Vector, lookback: int) -> Vector:
     for t in range(x.size):
         out[t] = x[t] if t >= lookback - 1 and math.isfinite(x[t]) else np.nan
     return out
+
+
+def _column(values: Vector, lookback: int) -> Any:
+    """An Arrow column of these values where they are, null where they are not finite or lack the look-back."""
+    is_known = np.isfinite(values)
+    is_known[: lookback - 1] = False
+    bits = np.packbits(is_known, bitorder="little")
+    return pa.Array.from_buffers(pa.float64(), values.size, [pa.py_buffer(bits), pa.py_buffer(values)])
 
 
 def _source(feature: Feature, argument: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
-from lab.features.price import by_direction, log_change, log_ratio, position_in
+from lab.features.price import log_change, log_ratio, position_in, sums_by_direction
 from lab.features.windows import (
     lag,
     rolling_correlation,
@@ -207,7 +207,7 @@ def gain_loss_ratio(window: int = 60) -> Formula:
     """ln(sum of the log returns of rises / of falls) of the last `window` bars; null where one side is absent."""
 
     def ratio(close: Vector, age: int) -> Vector:
-        gains, losses = by_direction(close, np.abs(log_change(close)), 1.0, window, age)
+        gains, losses = sums_by_direction(close, np.abs(log_change(close)), window, age)
         return log_ratio(gains, losses)
 
     return ratio
@@ -218,8 +218,8 @@ def payoff_ratio(window: int = 60) -> Formula:
     """ln(mean log return of rises / of falls) of the last `window` bars; null where one side is absent."""
 
     def ratio(close: Vector, age: int) -> Vector:
-        gains, losses = by_direction(close, np.abs(log_change(close)), 1.0, window, age)
-        rises, falls = by_direction(close, np.ones(close.size), 1.0, window, age)
+        gains, losses = sums_by_direction(close, np.abs(log_change(close)), window, age)
+        rises, falls = sums_by_direction(close, np.ones(close.size), window, age)
         return log_ratio(gains / rises, losses / falls)
 
     return ratio

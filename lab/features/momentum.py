@@ -4,7 +4,8 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
-from lab.features.price import by_direction, channel, log_change, position_in, rolling_ratio
+from lab.features.price import EQUAL, by_direction, channel, log_change, position_in, rolling_ratio, sums_by_direction
+from lab.features.sharing import shared
 from lab.features.trend import efficiency, true_range, weighted_mean
 from lab.features.windows import (
     change,
@@ -16,24 +17,28 @@ from lab.features.windows import (
     rolling_mean,
     rolling_zscore,
     span_memory,
+    wilder,
     wilder_memory,
 )
 from lab.nouns import Formula, Vector
 
 
+@shared
 def stochastic(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
     """100 (C - lowest low) / (highest high - lowest low) of `window` bars."""
     top, bottom = channel(high, low, window, age)
     return 100 * position_in(bottom, close, top)
 
 
+@shared
 def relative_strength(close: Vector, window: int, age: int) -> Vector:
     """Wilder's RSI of closes; NaN where nothing moved."""
-    moves = np.abs(change(close))
-    gains, losses = by_direction(close, moves, 1 - 1 / window, wilder_memory(window), age)
+    rises, falls = by_direction(close, np.abs(change(close)))
+    gains, losses = wilder(rises, window, age), wilder(falls, window, age)
     return 100 * gains / (gains + losses)
 
 
+@shared
 def typical_price(high: Vector, low: Vector, close: Vector) -> Vector:
     """(H + L + C) / 3."""
     return (high + low + close) / 3
@@ -102,7 +107,7 @@ def cci(window: int = 20) -> Formula:
 
     def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
         typical = typical_price(high, low, close)
-        return in_mean_deviations(typical, rolling_mean(typical, window, age), window) / 0.015
+        return away_in_mean_deviations(typical, window, age) / 0.015
 
     return index
 
@@ -131,7 +136,7 @@ def mfi(window: int = 14) -> Formula:
 
     def index(high: Vector, low: Vector, close: Vector, volume: Vector, age: int) -> Vector:
         typical = typical_price(high, low, close)
-        rising, falling = by_direction(typical, typical * volume, 1.0, window, age)
+        rising, falling = sums_by_direction(typical, typical * volume, window, age)
         return 100 * rising / (rising + falling)
 
     return index
@@ -159,7 +164,7 @@ def cmo(window: int = 14) -> Formula:
     """
 
     def oscillator(close: Vector, age: int) -> Vector:
-        gains, losses = by_direction(close, np.abs(change(close)), 1.0, window, age)
+        gains, losses = sums_by_direction(close, np.abs(change(close)), window, age)
         return 100 * (gains - losses) / (gains + losses)
 
     return oscillator
@@ -247,23 +252,23 @@ def cascade_strength(first: int = 1, second: int = 5, third: int = 15, fourth: i
     return strength
 
 
-@compiled
-def in_mean_deviations(x: Vector, mean: Vector, window: int) -> Vector:
+def away_in_mean_deviations(x: Vector, window: int, age: int) -> Vector:
     """(x - mean) / mean |x - mean| of the last `window` values; NaN where they are equal but for rounding."""
-    out = np.full(x.size, np.nan)
-    for t in range(window - 1, x.size):
-        # Four sums, each waiting for itself alone.
-        a = b = c = d = 0.0
-        first = t - window + 1
-        last = first + window // 4 * 4
-        for k in range(first, last, 4):
-            a += abs(x[k] - mean[t])
-            b += abs(x[k + 1] - mean[t])
-            c += abs(x[k + 2] - mean[t])
-            d += abs(x[k + 3] - mean[t])
-        for k in range(last, t + 1):
-            a += abs(x[k] - mean[t])
-        away = (a + b + c + d) / window
-        if away > 1e-14 * abs(mean[t]):
-            out[t] = (x[t] - mean[t]) / away
-    return out
+    mean = rolling_mean(x, window, age)
+    usual = mean_deviation(x, mean, window)
+    return np.where(usual > EQUAL * np.abs(mean), (x - mean) / usual, np.nan)
+
+
+@compiled
+def mean_deviation(x: Vector, mean: Vector, window: int) -> Vector:
+    """Mean |x - m| of the last `window` values, m being the given mean of each row; 0 on the rows before."""
+    out = np.zeros(x.size)
+    some = 256
+    for start in range(window - 1, x.size, some):
+        stop = min(start + some, x.size)
+        sums, about = out[start:stop], mean[start:stop]
+        for back in range(window):  # many rows at a time, none of which waits for another
+            values = x[start - back : stop - back]
+            for t in range(sums.size):
+                sums[t] += abs(values[t] - about[t])
+    return out / window

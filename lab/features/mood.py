@@ -5,7 +5,6 @@ Both are null while nobody listened, so windows that reach back to then are null
 """
 
 import numpy as np
-import polars as pl
 
 from lab.features.catalogue import feature
 from lab.features.windows import change, exponential_sum, memory, rolling_sum, rolling_zscore
@@ -39,7 +38,7 @@ def mood_change(window: int = 60) -> Formula:
 @feature(lookback=1, least=0)
 def fear_greed_extreme(low: int = 25, high: int = 75) -> Formula:
     """1 where mood, from 0 to 100, is `high` or more (greed), -1 where it is `low` or less (fear), else 0."""
-    return (pl.col("mood") >= high).cast(pl.Float64) - (pl.col("mood") <= low).cast(pl.Float64)
+    return lambda mood: np.where(np.isnan(mood), np.nan, 1.0 * (mood >= high) - 1.0 * (mood <= low))
 
 
 @feature(lookback=lambda window: window)

@@ -3,15 +3,14 @@
 import math
 
 import numpy as np
-import polars as pl
 
-from lab.compiled import compiled
+from lab.compiled import compiled, row
 from lab.features.catalogue import feature
-from lab.features.windows import exponential_mean, highest, lag, lowest, memory, rolling_mean
+from lab.features.sharing import shared
+from lab.features.windows import exponential_mean, highest, lowest, memory, rolling_mean, rolling_sum
+from lab.features.windows import lag as lagged
 from lab.nouns import Formula, Vector
 
-OPEN, HIGH, LOW, CLOSE = (pl.col(name) for name in ("open", "high", "low", "close"))
-RANGE = HIGH - LOW
 HEIKIN_ASHI_DECAY = 0.5
 EQUAL = 1e-14
 NEAR = 0.025
@@ -24,12 +23,17 @@ def log_of_ratio(x: float, y: float) -> float:
     That is exact to a rounding, where the quotient would already be rounded before its logarithm is taken.
     """
     s = (x - y) / (x + y)
-    if abs(s) < NEAR:
-        z = s * s
-        return 2 * s * (1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z / 9))))
-    return math.log(x / y)
+    return near_log(s) if abs(s) < NEAR else math.log(x / y)
 
 
+@compiled
+def near_log(s: float) -> float:
+    """2 artanh(s) of a small s."""
+    z = s * s
+    return 2 * s * (1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z / 9))))
+
+
+@shared
 @compiled
 def log_ratio(x: Vector, y: Vector) -> Vector:
     """ln(x / y), as `log_of_ratio`, many at a time where all of them are near."""
@@ -40,19 +44,32 @@ def log_ratio(x: Vector, y: Vector) -> Vector:
         stop = min(start + some, n)
         far = 0
         for t in range(start, stop):
-            out[t] = (x[t] - y[t]) / (x[t] + y[t])
+            out[row(t)] = (x[row(t)] - y[row(t)]) / (x[row(t)] + y[row(t)])
         for t in range(start, stop):
-            far += not abs(out[t]) < NEAR
+            far += not abs(out[row(t)]) < NEAR
         for t in range(start, stop):
-            s = out[t]
-            z = s * s
-            out[t] = 2 * s * (1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z / 9))))
+            out[row(t)] = near_log(out[row(t)])
         if far:
             for t in range(start, stop):
-                out[t] = log_of_ratio(x[t], y[t])
+                out[row(t)] = log_of_ratio(x[row(t)], y[row(t)])
     return out
 
 
+@compiled
+def write_logs(x: Vector, unit: float, out: Vector) -> None:
+    """ln(x / unit), as `log_ratio`, into the first rows of `out`."""
+    far = 0
+    for t in range(x.size):
+        out[t] = (x[t] - unit) / (x[t] + unit)
+        far += not abs(out[t]) < NEAR
+    for t in range(x.size):
+        out[t] = near_log(out[t])
+    if far:
+        for t in range(x.size):
+            out[t] = log_of_ratio(x[t], unit)
+
+
+@shared
 def log_change(close: Vector, bars: int = 1) -> Vector:
     """ln(close / close `bars` bars ago)."""
     out = np.full(close.size, np.nan)
@@ -61,34 +78,9 @@ def log_change(close: Vector, bars: int = 1) -> Vector:
     return out
 
 
-@compiled
 def channel(high: Vector, low: Vector, window: int, age: int) -> tuple[Vector, Vector]:
-    """The highest high and the lowest low of the last `window` bars, none of which may be NaN."""
-    n = high.size
-    top = np.full(n, np.nan)
-    bottom = np.full(n, np.nan)
-    tail = np.empty((window + 1, 2))
-    tail[window, 0] = -np.inf
-    tail[window, 1] = np.inf
-    for start in range(-age % window, n, window):
-        highest = -np.inf
-        lowest = np.inf
-        for back in range(1, min(start, window - 1) + 1):
-            at = window - back
-            highest = high[start - back] if high[start - back] > highest else highest
-            lowest = low[start - back] if low[start - back] < lowest else lowest
-            tail[at, 0], tail[at, 1] = highest, lowest
-        highest = -np.inf
-        lowest = np.inf
-        for t in range(start, min(start + window, n)):
-            at = t - start + 1
-            highest = high[t] if high[t] > highest else highest
-            lowest = low[t] if low[t] < lowest else lowest
-            top[t] = highest if highest > tail[at, 0] else tail[at, 0]
-            bottom[t] = lowest if lowest < tail[at, 1] else tail[at, 1]
-    top[: window - 1] = np.nan
-    bottom[: window - 1] = np.nan
-    return top, bottom
+    """The highest high and the lowest low of the last `window` bars."""
+    return highest(high, window, age), lowest(low, window, age)
 
 
 @compiled
@@ -101,71 +93,41 @@ def position_in(low: Vector, value: Vector, high: Vector) -> Vector:
     return out
 
 
-@compiled
 def rolling_ratio(x: Vector, y: Vector, window: int, age: int) -> Vector:
     """Sum of the last `window` values of x over that of y."""
-    n = x.size
-    out = np.full(n, np.nan)
-    tail = np.zeros((window + 1, 2))
-    for start in range(-age % window, n, window):
-        sum_x = sum_y = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            at = window - back
-            sum_x += x[start - back]
-            sum_y += y[start - back]
-            tail[at, 0], tail[at, 1] = sum_x, sum_y
-        sum_x = sum_y = 0.0
-        for t in range(start, min(start + window, n)):
-            at = t - start + 1
-            sum_x += x[t]
-            sum_y += y[t]
-            out[t] = (sum_x + tail[at, 0]) / (sum_y + tail[at, 1])
-    out[: window - 1] = np.nan
-    return out
+    return rolling_sum(x, window, age) / rolling_sum(y, window, age)
 
 
+@shared
 @compiled
-def by_direction(x: Vector, amount: Vector, decay: float, length: int, age: int) -> tuple[Vector, Vector]:
-    """Of the last `length` amounts, those with a rise of x summed, and those with a fall; `decay` 1 fades none.
+def by_direction(x: Vector, amount: Vector) -> tuple[Vector, Vector]:
+    """Amounts of rows on which x rose, and of those on which it fell, 0 on the others.
 
-    x is not negative, and values of it that are equal but for rounding are equal. An amount weighs `decay` times the
-    one after it; one that is missing leaves both sums unknown.
+    x is not negative, and values of it that are equal but for rounding are equal. The first amount, and one that is
+    missing, is unknown in both.
     """
     n = x.size
     rising = np.full(n, np.nan)
     falling = np.full(n, np.nan)
-    tail = np.zeros((length + 1, 2))
-    for start in range(-age % length, n, length):
-        up = down = 0.0
-        weight = 1.0
-        for back in range(1, min(start - 1, length - 1) + 1):
-            at = length - back
-            now = start - back
-            moved = x[now] - x[now - 1]
-            faded = weight * amount[now]
-            up += faded if moved > EQUAL * x[now] else 0.0 * faded
-            down += faded if -moved > EQUAL * x[now] else 0.0 * faded
-            tail[at, 0], tail[at, 1] = up, down
-            weight *= decay
-        up = down = 0.0
-        fading = 1.0
-        for t in range(start, min(start + length, n)):
-            at = t - start + 1
-            moved = x[t] - x[t - 1]  # nothing at row 0, but then no window is full before the block ends
-            fading *= decay
-            up = up * decay + (amount[t] if moved > EQUAL * x[t] else 0.0 * amount[t])
-            down = down * decay + (amount[t] if -moved > EQUAL * x[t] else 0.0 * amount[t])
-            rising[t] = up + fading * tail[at, 0]
-            falling[t] = down + fading * tail[at, 1]
-    rising[:length] = np.nan
-    falling[:length] = np.nan
+    for t in range(1, n):
+        moved = x[row(t)] - x[row(t - 1)]
+        least = EQUAL * x[row(t)]
+        none = 0.0 * amount[row(t)]
+        rising[row(t)] = amount[row(t)] if moved > least else none
+        falling[row(t)] = amount[row(t)] if -moved > least else none
     return rising, falling
+
+
+def sums_by_direction(x: Vector, amount: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+    """Sums over `window` rows of the amounts on which x rose, and of those on which it fell."""
+    rising, falling = by_direction(x, amount)
+    return rolling_sum(rising, window, age), rolling_sum(falling, window, age)
 
 
 @feature(lookback=lambda window: window + 1)
 def simple_return(window: int = 1) -> Formula:
     """C / C[-window] - 1."""
-    return lambda close: close / lag(close, window) - 1
+    return lambda close: close / lagged(close, window) - 1
 
 
 @feature(lookback=lambda window: window + 1)
@@ -177,49 +139,49 @@ def log_return(window: int = 1) -> Formula:
 @feature(lookback=lambda lag: lag + 2)
 def lagged_return(lag: int = 1) -> Formula:
     """One-bar log return of `lag` bars ago: ln(C[-lag] / C[-lag-1])."""
-    return (CLOSE / CLOSE.shift(1)).log().shift(lag)
+    return lambda close: lagged(log_change(close), lag)
 
 
 @feature(lookback=2)
 def open_gap() -> Formula:
     """ln(O / C[-1]): the jump from the last close to this open."""
-    return (OPEN / CLOSE.shift(1)).log()
+    return lambda open, close: log_ratio(open, lagged(close))
 
 
 @feature(lookback=1)
 def bar_range() -> Formula:
     """ln(H / L)."""
-    return (HIGH / LOW).log()
+    return lambda high, low: log_ratio(high, low)
 
 
 @feature(lookback=1)
 def body() -> Formula:
     """(C - O) / (H - L), in [-1, 1]; null on a bar without range."""
-    return (CLOSE - OPEN) / RANGE
+    return lambda open, high, low, close: (close - open) / (high - low)
 
 
 @feature(lookback=1)
 def upper_shadow() -> Formula:
     """(H - max(O, C)) / (H - L), in [0, 1]; null on a bar without range."""
-    return (HIGH - pl.max_horizontal(OPEN, CLOSE)) / RANGE
+    return lambda open, high, low, close: (high - np.maximum(open, close)) / (high - low)
 
 
 @feature(lookback=1)
 def lower_shadow() -> Formula:
     """(min(O, C) - L) / (H - L), in [0, 1]; null on a bar without range."""
-    return (pl.min_horizontal(OPEN, CLOSE) - LOW) / RANGE
+    return lambda open, high, low, close: (np.minimum(open, close) - low) / (high - low)
 
 
 @feature(lookback=1)
 def close_location() -> Formula:
     """(2C - H - L) / (H - L): where the close lies in the bar, in [-1, 1]; null on a bar without range."""
-    return (2 * CLOSE - HIGH - LOW) / RANGE
+    return lambda high, low, close: (2 * close - high - low) / (high - low)
 
 
 @feature(lookback=lambda window: window + 1)
 def up_share(window: int = 20) -> Formula:
     """Share of the last `window` bars that closed above the bar before."""
-    return lambda close, age: rolling_mean((close > lag(close)).astype(np.float64), window, age)
+    return lambda close, age: rolling_mean((close > lagged(close)).astype(np.float64), window, age)
 
 
 @feature(lookback=lambda window: window)
@@ -248,19 +210,19 @@ def low_distance(window: int = 50) -> Formula:
 @feature(lookback=lambda lag: lag + 1)
 def lagged_range(lag: int = 1) -> Formula:
     """ln(H / L) of `lag` bars ago."""
-    return (HIGH / LOW).log().shift(lag)
+    return lambda high, low: lagged(log_ratio(high, low), lag)
 
 
 @feature(lookback=lambda lag: lag + 1)
 def lagged_body(lag: int = 1) -> Formula:
     """(C - O) / (H - L) of `lag` bars ago, in [-1, 1]; null where that bar had no range."""
-    return ((CLOSE - OPEN) / RANGE).shift(lag)
+    return lambda open, high, low, close: lagged((close - open) / (high - low), lag)
 
 
 @feature(lookback=1)
 def shadow_balance() -> Formula:
     """(lower - upper shadow) / (H - L), in [-1, 1]: 1 is a bar that came all the way back up; null without range."""
-    return (OPEN + CLOSE - HIGH - LOW) / RANGE
+    return lambda open, high, low, close: (open + close - high - low) / (high - low)
 
 
 @feature(lookback=1)
@@ -280,7 +242,7 @@ def inside_share(window: int = 20) -> Formula:
     """Share of the last `window` bars that stayed within the high and low of the bar before."""
 
     def share(high: Vector, low: Vector, age: int) -> Vector:
-        inside = (high <= lag(high)) & (low >= lag(low))
+        inside = (high <= lagged(high)) & (low >= lagged(low))
         return rolling_mean(inside.astype(np.float64), window, age)
 
     return share
@@ -291,7 +253,7 @@ def outside_share(window: int = 20) -> Formula:
     """Share of the last `window` bars that went beyond both the high and the low of the bar before."""
 
     def share(high: Vector, low: Vector, age: int) -> Vector:
-        outside = (high > lag(high)) & (low < lag(low))
+        outside = (high > lagged(high)) & (low < lagged(low))
         return rolling_mean(outside.astype(np.float64), window, age)
 
     return share
@@ -306,7 +268,7 @@ def heikin_ashi_body() -> Formula:
 
     def averaged_body(open: Vector, high: Vector, low: Vector, close: Vector, age: int) -> Vector:
         averaged = (open + high + low + close) / 4
-        begun = lag(exponential_mean(averaged, HEIKIN_ASHI_DECAY, memory(HEIKIN_ASHI_DECAY), age))
+        begun = lagged(exponential_mean(averaged, HEIKIN_ASHI_DECAY, memory(HEIKIN_ASHI_DECAY), age))
         return log_ratio(averaged, begun)
 
     return averaged_body

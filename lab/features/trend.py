@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 
-from lab.compiled import compiled
+from lab.compiled import compiled, row
 from lab.features.catalogue import feature
-from lab.features.price import channel, log_of_ratio, log_ratio, position_in, rolling_ratio
+from lab.features.price import channel, log_ratio, position_in, rolling_ratio, write_logs
+from lab.features.sharing import shared
 from lab.features.windows import (
+    change,
     ema,
     lag,
     restarted,
@@ -15,6 +17,7 @@ from lab.features.windows import (
     rolling_squares,
     rolling_sum,
     since_highest,
+    since_lowest,
     span_memory,
     wilder,
     wilder_memory,
@@ -25,27 +28,32 @@ STILL = 1e-14  # a deviation of ln C that is only rounding
 STRAIGHT = 1e-12  # a share of squared deviations that is
 
 
+@shared
 def macd_line(close: Vector, fast: int, slow: int, age: int) -> Vector:
     """EMA(fast) - EMA(slow) of closes."""
     return ema(close, fast, age) - ema(close, slow, age)
 
 
 def directional(high: Vector, low: Vector, close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
-    """True range, upward and downward movement in Wilder's averages, all as the same multiple of them."""
-    return directional_sums(high, low, close, 1 - 1 / window, wilder_memory(window), age)
+    """True range, upward and downward movement in Wilder's averages."""
+    ranges, (rises, falls) = true_range(high, low, close), directional_moves(high, low)
+    return wilder(ranges, window, age), wilder(rises, window, age), wilder(falls, window, age)
 
 
+@shared
 def directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
     """DX = 100 |+DI - -DI| / (+DI + -DI), where a bar without direction counts 0."""
     _, plus, minus = directional(high, low, close, window, age)
     return one_sidedness(plus, minus)
 
 
+@shared
 def average_directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
     """ADX: the Wilder average of DX."""
     return wilder(directional_index(high, low, close, window, age), window, age)
 
 
+@shared
 def weighted_mean(x: Vector, window: int, age: int) -> Vector:
     """Mean of the last `window` values, the latest weighing `window`, the oldest 1."""
     return linear_sum(x, window, age) / (window * (window + 1) / 2)
@@ -66,9 +74,10 @@ def triple_ema(close: Vector, span: int, age: int) -> tuple[Vector, Vector, Vect
 
 def adaptive_mean(close: Vector, window: int, memory: int, age: int) -> Vector:
     """Kaufman's average: an EMA as fast as one of 2 bars where prices went straight, of 30 where they went nowhere."""
-    return restarted_adaptive(close, efficiency(close, window, age), memory, age)
+    return adaptive_path(close, efficiency(close, window, age), memory, age)
 
 
+@shared
 def middle(high: Vector, low: Vector, window: int, age: int) -> Vector:
     """Halfway between the highest high and the lowest low of `window` bars."""
     top, bottom = channel(high, low, window, age)
@@ -278,7 +287,7 @@ def aroon_up(window: int = 25) -> Formula:
 @feature(lookback=lambda window: window + 1)
 def aroon_down(window: int = 25) -> Formula:
     """100 (window - bars since the lowest low of the last `window` + 1 bars) / window. Chande (1995)."""
-    return lambda low, age: 100 - 100 / window * since_highest(-low, window + 1, age, False)
+    return lambda low, age: 100 - 100 / window * since_lowest(low, window + 1, age, False)
 
 
 @feature(lookback=lambda window: window + 1)
@@ -286,7 +295,7 @@ def aroon_oscillator(window: int = 25) -> Formula:
     """aroon_up less aroon_down, in [-100, 100]. Chande (1995)."""
 
     def oscillator(high: Vector, low: Vector, age: int) -> Vector:
-        since_low, since_high = since_highest(-low, window + 1, age, False), since_highest(high, window + 1, age, False)
+        since_low, since_high = since_lowest(low, window + 1, age, False), since_highest(high, window + 1, age, False)
         return 100 / window * (since_low - since_high)
 
     return oscillator
@@ -460,6 +469,7 @@ def mass_index(span: int = 9, window: int = 25) -> Formula:
     return index
 
 
+@shared
 def supertrend(high: Vector, low: Vector, close: Vector, window: int, width: float, memory: int, age: int) -> Vector:
     """(C - Supertrend line) / C."""
     reach = width * wilder(true_range(high, low, close), window, age)
@@ -467,62 +477,29 @@ def supertrend(high: Vector, low: Vector, close: Vector, window: int, width: flo
     return (close - line) / close
 
 
+@shared
 @compiled
 def true_range(high: Vector, low: Vector, close: Vector) -> Vector:
     """max(H, C[-1]) - min(L, C[-1]); NaN on the first bar."""
     out = np.full(close.size, np.nan)
     for t in range(1, close.size):
-        out[t] = max(high[t], close[t - 1]) - min(low[t], close[t - 1])
+        out[row(t)] = max(high[row(t)], close[row(t - 1)]) - min(low[row(t)], close[row(t - 1)])
     return out
 
 
+@shared
 @compiled
-def directional_move(high: Vector, low: Vector, close: Vector, t: int) -> tuple[float, float, float]:
-    """True range, upward and downward movement of bar t; a bar moves one way at most."""
-    up = high[t] - high[t - 1]
-    down = low[t - 1] - low[t]
-    widest = max(high[t], close[t - 1]) - min(low[t], close[t - 1])
-    return widest, up if up > down and up > 0 else 0.0, down if down > up and down > 0 else 0.0
-
-
-@compiled
-def directional_sums(
-    high: Vector, low: Vector, close: Vector, decay: float, length: int, age: int
-) -> tuple[Vector, Vector, Vector]:
-    """True ranges, upward and downward movements of `length` bars summed, each weighing `decay` times the next."""
-    n = close.size
-    ranges = np.full(n, np.nan)
+def directional_moves(high: Vector, low: Vector) -> tuple[Vector, Vector]:
+    """Wilder's upward and downward movement: how far a bar went beyond the one before, on one side at most."""
+    n = high.size
     rises = np.full(n, np.nan)
     falls = np.full(n, np.nan)
-    tail = np.zeros((length + 1, 3))
-    for start in range(-age % length, n, length):
-        sum_range = sum_up = sum_down = 0.0
-        weight = 1.0
-        for back in range(1, min(start - 1, length - 1) + 1):
-            widest, up, down = directional_move(high, low, close, start - back)
-            sum_range += weight * widest
-            sum_up += weight * up
-            sum_down += weight * down
-            at = length - back
-            tail[at, 0], tail[at, 1], tail[at, 2] = sum_range, sum_up, sum_down
-            weight *= decay
-        sum_range = sum_up = sum_down = 0.0
-        fading = 1.0
-        for t in range(start, min(start + length, n)):
-            # Nothing at row 0, but then no window is full before the block ends.
-            widest, up, down = directional_move(high, low, close, t)
-            fading *= decay
-            sum_range = sum_range * decay + widest
-            sum_up = sum_up * decay + up
-            sum_down = sum_down * decay + down
-            at = t - start + 1
-            ranges[t] = sum_range + fading * tail[at, 0]
-            rises[t] = sum_up + fading * tail[at, 1]
-            falls[t] = sum_down + fading * tail[at, 2]
-    ranges[:length] = np.nan
-    rises[:length] = np.nan
-    falls[:length] = np.nan
-    return ranges, rises, falls
+    for t in range(1, n):
+        up = high[row(t)] - high[row(t - 1)]
+        down = low[row(t - 1)] - low[row(t)]
+        rises[row(t)] = up if up > down and up > 0 else 0.0
+        falls[row(t)] = down if down > up and down > 0 else 0.0
+    return rises, falls
 
 
 @compiled
@@ -545,59 +522,46 @@ def linear_sum(x: Vector, window: int, age: int) -> Vector:
     for start in range(-age % window, n, window):
         total = weighted = 0.0
         for back in range(1, min(start, window - 1) + 1):
-            total += x[start - back]
+            total += x[row(start - back)]
             weighted += total
-            tail[window - back] = weighted
+            tail[row(window - back)] = weighted
         total = weighted = 0.0
         for t in range(start, min(start + window, n)):
             place = t - start + 1
-            total += x[t]
-            weighted += place * x[t]
-            out[t] = (window - place) * total + weighted + tail[place]
+            total += x[row(t)]
+            weighted += place * x[row(t)]
+            out[row(t)] = (window - place) * total + weighted + tail[row(place)]
     out[: window - 1] = np.nan
     return out
 
 
-@compiled
+@shared
 def efficiency(close: Vector, window: int, age: int) -> Vector:
     """|C - C[-window]| / sum of the |C - C[-1]| between them, in [0, 1]; NaN without any move."""
-    n = close.size
-    out = np.full(n, np.nan)
-    tail = np.zeros(window + 1)
-    for start in range(-age % window, n, window):
-        walked = 0.0
-        for back in range(1, min(start - 1, window - 1) + 1):
-            walked += abs(close[start - back] - close[start - back - 1])
-            tail[window - back] = walked
-        walked = 0.0
-        for t in range(start, min(start + window, n)):
-            walked += abs(close[t] - close[t - 1])
-            # Nothing at the first rows, which have no window yet.
-            out[t] = abs(close[t] - close[t - window]) / (walked + tail[t - start + 1]) if t >= window else np.nan
-    return out
+    ratio: Vector = np.abs(change(close, window)) / rolling_sum(np.abs(change(close)), window, age)
+    return ratio
 
 
 @compiled
-def adaptive_path(close: Vector, straight: Vector) -> Vector:
-    """An average from the first close on, between an EMA of 2 bars where `straight` is 1, or unknown, and one of 30."""
+def adaptive_path(close: Vector, straight: Vector, memory: int, age: int) -> Vector:
+    """An average between an EMA of 2 bars where `straight` is 1, or unknown, and one of 30 where it is 0.
+
+    It begins anew every `memory` rows, at a close, and is used from one block later on.
+    """
     out = np.empty(close.size)
     fast = 2 / (2 + 1)
     slow = 2 / (30 + 1)
-    level = close[0]
-    for t in range(close.size):
-        root = fast if math.isnan(straight[t]) else straight[t] * (fast - slow) + slow
-        level += root * root * (close[t] - level)
-        out[t] = level
-    return out
-
-
-@compiled
-def restarted_adaptive(close: Vector, straight: Vector, memory: int, age: int) -> Vector:
-    """`restarted` of adaptive_path, without leaving the compiled code."""
-    out = np.empty(close.size)
+    coming = close[0]
     for begin in range(-(age % memory), close.size, memory):
-        first, start, stop = max(begin - memory, 0), max(begin, 0), min(begin + memory, close.size)
-        out[start:stop] = adaptive_path(close[first:stop], straight[first:stop])[start - first :]
+        level = coming
+        coming = close[max(begin, 0)]
+        for t in range(max(begin, 0), min(begin + memory, close.size)):
+            way = straight[row(t)]
+            root = fast if math.isnan(way) else way * (fast - slow) + slow
+            pace = root * root
+            level += pace * (close[row(t)] - level)
+            coming += pace * (close[row(t)] - coming)
+            out[row(t)] = level
     return out
 
 
@@ -648,6 +612,7 @@ def parabolic_path(high: Vector, low: Vector, step: float, most: float) -> Vecto
     return out
 
 
+@shared
 @compiled
 def restarted_parabolic(high: Vector, low: Vector, step: float, most: float, memory: int, age: int) -> Vector:
     """`restarted` of parabolic_path, without leaving the compiled code."""
@@ -658,6 +623,7 @@ def restarted_parabolic(high: Vector, low: Vector, step: float, most: float, mem
     return out
 
 
+@shared
 @compiled
 def log_line(close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector, Vector]:
     """Of the least-squares line through ln C: slope, ln C less its end, squared deviations, those that it explains.
@@ -670,36 +636,42 @@ def log_line(close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vect
     residual = np.full(n, np.nan)
     squares = np.full(n, np.nan)
     explained = np.full(n, np.nan)
-    tail = np.zeros((window + 1, 3))
+    logs = np.empty(window)
+    tail_y, tail_yy, tail_ty = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
     share = 1 / window
     share_of_tt = 12 / (window * (window * window - 1.0))
     half = (window - 1) / 2
     for start in range(-age % window, n, window):
-        centre = close[start]
+        stop = min(start + window, n)
+        before = min(start, window - 1)
+        write_logs(close[start - before : start], close[start], logs)
         sum_y = sum_yy = sum_ty = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            y = log_of_ratio(close[start - back], centre)
+        for back in range(1, before + 1):
+            y = logs[row(before - back)]
             sum_y += y
             sum_yy += y * y
             sum_ty -= back * y
-            at = window - back
-            tail[at, 0], tail[at, 1], tail[at, 2] = sum_y, sum_yy, sum_ty
+            at = row(window - back)
+            tail_y[at], tail_yy[at], tail_ty[at] = sum_y, sum_yy, sum_ty
+        write_logs(close[start:stop], close[start], logs)
         sum_y = sum_yy = sum_ty = 0.0
-        for t in range(start, min(start + window, n)):
-            y = log_of_ratio(close[t], centre)
+        for t in range(start, stop):
+            y = logs[row(t - start)]
             sum_y += y
             sum_yy += y * y
             sum_ty += (t - start) * y
-            at = t - start + 1
-            total = sum_y + tail[at, 0]
-            yy = sum_yy + tail[at, 1] - total * total * share
-            ty = sum_ty + tail[at, 2] - (t - start - half) * total
+            residual[row(t)], squares[row(t)], slope[row(t)] = sum_y, sum_yy, sum_ty
+        for t in range(start, stop):
+            at = row(t - start + 1)
+            total = residual[row(t)] + tail_y[at]
+            yy = squares[row(t)] + tail_yy[at] - total * total * share
+            ty = slope[row(t)] + tail_ty[at] - (t - start - half) * total
             still = yy <= window * STILL**2
             steep = 0.0 if still else ty * share_of_tt
-            slope[t] = steep
-            residual[t] = 0.0 if still else y - total * share - steep * half
-            squares[t] = 0.0 if still else yy
-            explained[t] = min(steep * ty, yy)
+            slope[row(t)] = steep
+            residual[row(t)] = 0.0 if still else logs[row(t - start)] - total * share - steep * half
+            squares[row(t)] = 0.0 if still else yy
+            explained[row(t)] = min(steep * ty, yy)
     for column in (slope, residual, squares, explained):
         column[: window - 1] = np.nan
     return slope, residual, squares, explained

@@ -6,7 +6,7 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
-from lab.features.price import by_direction, channel, log_change, log_ratio
+from lab.features.price import channel, log_change, log_ratio, sums_by_direction
 from lab.features.trend import true_range
 from lab.features.windows import (
     ema,
@@ -40,12 +40,13 @@ def bipower(moves: Vector, window: int, age: int) -> Vector:
 def middle_of_three(x: Vector) -> Vector:
     """The median of each value and the two before it."""
     before, earlier = lag(x), lag(x, 2)
-    return np.maximum(np.minimum(x, before), np.minimum(np.maximum(x, before), earlier))
+    median: Vector = np.maximum(np.minimum(x, before), np.minimum(np.maximum(x, before), earlier))
+    return median
 
 
 def upside_and_downside(close: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     """Squared log returns of the last `window` bars summed, those of rises and those of falls."""
-    return by_direction(close, log_change(close) ** 2, 1.0, window, age)
+    return sums_by_direction(close, log_change(close) ** 2, window, age)
 
 
 @feature(lookback=lambda window: window + 1, least=2)

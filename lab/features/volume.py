@@ -1,11 +1,11 @@
 """How much was traded, against what is usual."""
 
 import numpy as np
-import polars as pl
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
-from lab.features.price import by_direction, log_change, log_ratio, rolling_ratio
+from lab.features.price import log_change, log_ratio, rolling_ratio, sums_by_direction
+from lab.features.sharing import shared
 from lab.features.windows import (
     change,
     ema,
@@ -18,9 +18,11 @@ from lab.features.windows import (
     rolling_zscore,
     span_memory,
 )
+from lab.features.windows import lag as lagged
 from lab.nouns import Formula, Vector
 
 
+@shared
 @compiled
 def accumulated(high: Vector, low: Vector, close: Vector, volume: Vector) -> Vector:
     """Volume times where the close lies in the bar, from -1 at the low to 1 at the high; 0 on a bar without range."""
@@ -34,7 +36,7 @@ def accumulated(high: Vector, low: Vector, close: Vector, volume: Vector) -> Vec
 
 def directed(close: Vector, volume: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
     """Volume of the last `window` bars that closed higher than the bar before, of those that closed lower, of all."""
-    rising, falling = by_direction(close, volume, 1.0, window, age)
+    rising, falling = sums_by_direction(close, volume, window, age)
     return rising, falling, rolling_sum(volume, window, age)
 
 
@@ -82,7 +84,7 @@ def trade_size(window: int = 60) -> Formula:
 @feature(lookback=lambda lag: lag + 2)
 def lagged_volume_change(lag: int = 1) -> Formula:
     """ln(V[-lag] / V[-lag-1]); null where one of them is 0."""
-    return (pl.col("volume") / pl.col("volume").shift(1)).log().shift(lag)
+    return lambda volume: lagged(log_change(volume), lag)
 
 
 @feature(lookback=lambda window: window + 1)
@@ -234,7 +236,7 @@ def with_volume(close: Vector, volume: Vector, window: int, age: int) -> tuple[V
     """Log returns of the bars that traded more than the bar before, summed, and of those that traded less."""
     # Of a volume that is missing nobody knows whether it rose.
     returns = np.where(np.isnan(change(volume)), np.nan, log_change(close))
-    return by_direction(volume, returns, 1.0, window, age)
+    return sums_by_direction(volume, returns, window, age)
 
 
 def average_lag(steps: Vector, span: int, age: int) -> Vector:

@@ -18,7 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from lab.compiled import compiled
+from lab.compiled import compiled, row
+from lab.features.sharing import shared
 from lab.nouns import Vector
 
 NEGLIGIBLE = 1e-12
@@ -54,14 +55,19 @@ def restarted(kernel: Callable[..., Vector], memory: int, age: int, *inputs: Vec
     return out
 
 
+@shared
+@compiled
 def lag(x: Vector, bars: int = 1) -> Vector:
     """Each value `bars` rows earlier."""
+    if bars < 0:
+        raise ValueError("a lag of fewer than 0 bars would read the future")
     out = np.full(x.size, np.nan)
-    if bars < x.size:
-        out[bars:] = x[: x.size - bars]
+    for t in range(bars, x.size):
+        out[row(t)] = x[row(t - bars)]
     return out
 
 
+@shared
 def change(x: Vector, bars: int = 1) -> Vector:
     """Each value less the one `bars` rows before."""
     return x - lag(x, bars)
@@ -77,6 +83,7 @@ def rolling_mean(x: Vector, window: int, age: int) -> Vector:
     return scaled_sum(x, window, 1.0 / window, age)
 
 
+@shared
 def rolling_deviation(x: Vector, window: int, age: int, ddof: int = 1) -> Vector:
     """Standard deviation of the last `window` values; NaN for no more values than `ddof`."""
     return np.sqrt(rolling_variance(x, window, age, ddof))
@@ -120,22 +127,27 @@ def ema(x: Vector, span: int, age: int) -> Vector:
     return exponential_mean(x, (span - 1) / (span + 1), span_memory(span), age)
 
 
+@shared
 def exponential_mean(x: Vector, decay: float, length: int, age: int) -> Vector:
     """Mean of the last `length` values with weights falling by `decay`."""
-    return scaled_exponential_sum(x, decay, length, 1.0 / total_weight(decay, length), age)
+    fading, total = weights(decay, length)
+    return scaled_exponential_sum(x, fading, 1.0 / total, age)
 
 
+@shared
 def exponential_sum(x: Vector, decay: float, length: int, age: int) -> Vector:
     """Sum of the last `length` values, each weighing `decay` times the one after it."""
-    return scaled_exponential_sum(x, decay, length, 1.0, age)
+    return scaled_exponential_sum(x, weights(decay, length)[0], 1.0, age)
 
 
-@lru_cache(maxsize=4096)
-def total_weight(decay: float, length: int) -> float:
-    """Sum of the weights of `length` values, each weighing `decay` times the one after it."""
-    return math.fsum(decay**k for k in range(length))
+@lru_cache(maxsize=1024)
+def weights(decay: float, length: int) -> tuple[Vector, float]:
+    """Powers of `decay` from 0 to `length`, which nobody may change, and the sum of all but the last."""
+    fading = np.array([decay**k for k in range(length + 1)])
+    return fading, math.fsum(fading[:-1])
 
 
+@shared
 @compiled
 def scaled_sum(x: Vector, window: int, scale: float, age: int) -> Vector:
     """`scale` times the sum of the last `window` values."""
@@ -145,38 +157,80 @@ def scaled_sum(x: Vector, window: int, scale: float, age: int) -> Vector:
     for start in range(-age % window, n, window):
         total = 0.0
         for back in range(1, min(start, window - 1) + 1):
-            total += x[start - back]
-            tail[window - back] = total
+            total += x[row(start - back)]
+            tail[row(window - back)] = total
         total = 0.0
         for t in range(start, min(start + window, n)):
-            total += x[t]
-            out[t] = scale * (total + tail[t - start + 1])
+            total += x[row(t)]
+            out[row(t)] = scale * (total + tail[row(t - start + 1)])
     out[: window - 1] = np.nan
     return out
 
 
 @compiled
-def scaled_exponential_sum(x: Vector, decay: float, length: int, scale: float, age: int) -> Vector:
-    """`scale` times the sum of the last `length` values, each weighing `decay` times the one after it."""
+def scaled_exponential_sum(x: Vector, fading: Vector, scale: float, age: int) -> Vector:
+    """`scale` times the sum of the last values, the latest weighing fading[0], down to the last but one of `fading`.
+
+    Sums grow by four values at a time, so that the processor need not wait for every one of them.
+    """
     n = x.size
+    length = fading.size - 1
     out = np.full(n, np.nan)
     tail = np.zeros(length + 1)
-    fading = decay ** np.arange(1, length + 1)
+    decay = fading[1]
+    twice = decay * decay
+    thrice = twice * decay
+    fourfold = twice * twice
     for start in range(-age % length, n, length):
+        weighted_tail(x, start, min(start, length - 1), fading, tail)
+        stop = min(start + length, n)
+        fours = start + (stop - start) // 4 * 4
         total = 0.0
-        weight = 1.0
-        for back in range(1, min(start, length - 1) + 1):
-            total += weight * x[start - back]
-            weight *= decay
-            tail[length - back] = total
-        total = 0.0
-        for t in range(start, min(start + length, n)):
-            total = total * decay + x[t]
-            out[t] = scale * (total + fading[t - start] * tail[t - start + 1])
+        for t in range(start, fours, 4):
+            first = x[row(t)]
+            second = x[row(t + 1)] + decay * first
+            third = x[row(t + 2)] + decay * second
+            fourth = x[row(t + 3)] + decay * third
+            out[row(t)] = first + decay * total
+            out[row(t + 1)] = second + twice * total
+            out[row(t + 2)] = third + thrice * total
+            total = fourth + fourfold * total
+            out[row(t + 3)] = total
+        rest = 0.0
+        for t in range(fours, stop):
+            rest = x[row(t)] + decay * rest
+            weight = decay if t == fours else twice if t == fours + 1 else thrice
+            out[row(t)] = rest + weight * total
+        for t in range(start, stop):
+            at = row(t - start + 1)
+            out[row(t)] = scale * (out[row(t)] + fading[at] * tail[at])
     out[: length - 1] = np.nan
     return out
 
 
+@compiled
+def weighted_tail(x: Vector, start: int, values: int, fading: Vector, tail: Vector) -> None:
+    """Sums of 1, 2, … `values` values before row `start`, the nearest weighing fading[0], from the end of `tail` on."""
+    end = tail.size - 2
+    fours = values // 4 * 4
+    total = 0.0
+    for back in range(0, fours, 4):
+        first = fading[row(back)] * x[row(start - back - 1)]
+        second = first + fading[row(back + 1)] * x[row(start - back - 2)]
+        third = second + fading[row(back + 2)] * x[row(start - back - 3)]
+        fourth = third + fading[row(back + 3)] * x[row(start - back - 4)]
+        tail[row(end - back)] = total + first
+        tail[row(end - back - 1)] = total + second
+        tail[row(end - back - 2)] = total + third
+        total += fourth
+        tail[row(end - back - 3)] = total
+    rest = 0.0
+    for back in range(fours, values):
+        rest += fading[row(back)] * x[row(start - back - 1)]
+        tail[row(end - back)] = total + rest
+
+
+@shared
 @compiled
 def rolling_squares(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     """Over the last `window` values: their mean, and their squared deviations from it, summed.
@@ -191,32 +245,33 @@ def rolling_squares(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     share = 1.0 / window
     for start in range(-age % window, n, window):
         stop = min(start + window, n)
-        centre = x[start]
+        centre = x[row(start)]
         sum_1 = sum_2 = 0.0
         for back in range(1, min(start, window - 1) + 1):
-            away = x[start - back] - centre
+            away = x[row(start - back)] - centre
             sum_1 += away
             sum_2 += away * away
-            tail_1[window - back] = sum_1
-            tail_2[window - back] = sum_2
+            tail_1[row(window - back)] = sum_1
+            tail_2[row(window - back)] = sum_2
         sum_1 = sum_2 = 0.0
         for t in range(start, stop):
-            away = x[t] - centre
+            away = x[row(t)] - centre
             sum_1 += away
             sum_2 += away * away
-            mean[t] = sum_1
-            squares[t] = sum_2
+            mean[row(t)] = sum_1
+            squares[row(t)] = sum_2
         for t in range(start, stop):  # no row waits for another: the processor takes several at once
-            first = mean[t] + tail_1[t - start + 1]
-            second = squares[t] + tail_2[t - start + 1] - first * first * share
-            mean[t] = centre + first * share
-            still = ROUNDING * mean[t]
-            squares[t] = 0.0 if second <= window * still * still else second
+            first = mean[row(t)] + tail_1[row(t - start + 1)]
+            second = squares[row(t)] + tail_2[row(t - start + 1)] - first * first * share
+            mean[row(t)] = centre + first * share
+            still = ROUNDING * mean[row(t)]
+            squares[row(t)] = 0.0 if second <= window * still * still else second
     mean[: window - 1] = np.nan
     squares[: window - 1] = np.nan
     return mean, squares
 
 
+@shared
 @compiled
 def rolling_shape(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     """Skewness and excess kurtosis (population moments) of the last `window` values; NaN where they are equal."""
@@ -225,41 +280,42 @@ def rolling_shape(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     kurtosis = np.full(n, np.nan)
     tail = np.zeros((window + 1, 4))
     for start in range(-age % window, n, window):
-        centre = x[start]
+        centre = x[row(start)]
         sum_1 = sum_2 = sum_3 = sum_4 = 0.0
         for back in range(1, min(start, window - 1) + 1):
-            away = x[start - back] - centre
+            away = x[row(start - back)] - centre
             squared = away * away
             sum_1 += away
             sum_2 += squared
             sum_3 += squared * away
             sum_4 += squared * squared
             at = window - back
-            tail[at, 0], tail[at, 1], tail[at, 2], tail[at, 3] = sum_1, sum_2, sum_3, sum_4
+            tail[row(at), 0], tail[row(at), 1], tail[row(at), 2], tail[row(at), 3] = sum_1, sum_2, sum_3, sum_4
         sum_1 = sum_2 = sum_3 = sum_4 = 0.0
         for t in range(start, min(start + window, n)):
-            away = x[t] - centre
+            away = x[row(t)] - centre
             squared = away * away
             sum_1 += away
             sum_2 += squared
             sum_3 += squared * away
             sum_4 += squared * squared
             at = t - start + 1
-            d = (sum_1 + tail[at, 0]) / window
-            second = (sum_2 + tail[at, 1]) / window
-            third = (sum_3 + tail[at, 2]) / window
-            fourth = (sum_4 + tail[at, 3]) / window
+            d = (sum_1 + tail[row(at), 0]) / window
+            second = (sum_2 + tail[row(at), 1]) / window
+            third = (sum_3 + tail[row(at), 2]) / window
+            fourth = (sum_4 + tail[row(at), 3]) / window
             variance = second - d * d
             still = ROUNDING * (centre + d)
             if variance > still * still:
-                skew[t] = (third - 3 * d * second + 2 * d * d * d) / (variance * math.sqrt(variance))
+                skew[row(t)] = (third - 3 * d * second + 2 * d * d * d) / (variance * math.sqrt(variance))
                 fourth += d * (-4 * third + 6 * d * second - 3 * d * d * d)
-                kurtosis[t] = fourth / (variance * variance) - 3
+                kurtosis[row(t)] = fourth / (variance * variance) - 3
     skew[: window - 1] = np.nan
     kurtosis[: window - 1] = np.nan
     return skew, kurtosis
 
 
+@shared
 @compiled
 def rolling_products(x: Vector, y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
     """Over the last `window` pairs: squared deviations of x, of y, and their products, summed; 0 where constant."""
@@ -273,51 +329,52 @@ def rolling_products(x: Vector, y: Vector, window: int, age: int) -> tuple[Vecto
     share = 1.0 / window
     for start in range(-age % window, n, window):
         stop = min(start + window, n)
-        centre_x = x[start]
-        centre_y = y[start]
+        centre_x = x[row(start)]
+        centre_y = y[row(start)]
         sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
         for back in range(1, min(start, window - 1) + 1):
-            dx = x[start - back] - centre_x
-            dy = y[start - back] - centre_y
+            dx = x[row(start - back)] - centre_x
+            dy = y[row(start - back)] - centre_y
             sum_x += dx
             sum_y += dy
             sum_xx += dx * dx
             sum_yy += dy * dy
             sum_xy += dx * dy
             at = window - back
-            tail_x[at], tail_y[at] = sum_x, sum_y
-            tail_xx[at], tail_yy[at], tail_xy[at] = sum_xx, sum_yy, sum_xy
+            tail_x[row(at)], tail_y[row(at)] = sum_x, sum_y
+            tail_xx[row(at)], tail_yy[row(at)], tail_xy[row(at)] = sum_xx, sum_yy, sum_xy
         sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
         for t in range(start, stop):
-            dx = x[t] - centre_x
-            dy = y[t] - centre_y
+            dx = x[row(t)] - centre_x
+            dy = y[row(t)] - centre_y
             sum_x += dx
             sum_y += dy
             sum_xx += dx * dx
             sum_yy += dy * dy
             sum_xy += dx * dy
-            head_x[t - start], head_y[t - start] = sum_x, sum_y
-            xx[t], yy[t], xy[t] = sum_xx, sum_yy, sum_xy
+            head_x[row(t - start)], head_y[row(t - start)] = sum_x, sum_y
+            xx[row(t)], yy[row(t)], xy[row(t)] = sum_xx, sum_yy, sum_xy
         for t in range(start, stop):
             at = t - start + 1
-            whole_x = head_x[at - 1] + tail_x[at]
-            whole_y = head_y[at - 1] + tail_y[at]
-            squares_x = xx[t] + tail_xx[at] - whole_x * whole_x * share
-            squares_y = yy[t] + tail_yy[at] - whole_y * whole_y * share
-            products = xy[t] + tail_xy[at] - whole_x * whole_y * share
+            whole_x = head_x[row(at - 1)] + tail_x[row(at)]
+            whole_y = head_y[row(at - 1)] + tail_y[row(at)]
+            squares_x = xx[row(t)] + tail_xx[row(at)] - whole_x * whole_x * share
+            squares_y = yy[row(t)] + tail_yy[row(at)] - whole_y * whole_y * share
+            products = xy[row(t)] + tail_xy[row(at)] - whole_x * whole_y * share
             still_x = ROUNDING * (centre_x + whole_x * share)
             still_y = ROUNDING * (centre_y + whole_y * share)
             constant_x = squares_x <= window * still_x * still_x
             constant_y = squares_y <= window * still_y * still_y
-            xx[t] = 0.0 if constant_x else squares_x
-            yy[t] = 0.0 if constant_y else squares_y
-            xy[t] = 0.0 if constant_x or constant_y else products
+            xx[row(t)] = 0.0 if constant_x else squares_x
+            yy[row(t)] = 0.0 if constant_y else squares_y
+            xy[row(t)] = 0.0 if constant_x or constant_y else products
     xx[: window - 1] = np.nan
     yy[: window - 1] = np.nan
     xy[: window - 1] = np.nan
     return xx, yy, xy
 
 
+@shared
 @compiled
 def rolling_line(y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
     """The least-squares line through the last `window` values: its slope a bar, its value at the last, and R².
@@ -334,97 +391,131 @@ def rolling_line(y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vect
     half = (window - 1) / 2
     for start in range(-age % window, n, window):
         stop = min(start + window, n)
-        centre = y[start]
+        centre = y[row(start)]
         sum_y = sum_yy = sum_ty = 0.0
         for back in range(1, min(start, window - 1) + 1):
-            dy = y[start - back] - centre
+            dy = y[row(start - back)] - centre
             sum_y += dy
             sum_yy += dy * dy
             sum_ty -= back * dy
             at = window - back
-            tail_y[at], tail_yy[at], tail_ty[at] = sum_y, sum_yy, sum_ty
+            tail_y[row(at)], tail_yy[row(at)], tail_ty[row(at)] = sum_y, sum_yy, sum_ty
         sum_y = sum_yy = sum_ty = 0.0
         for t in range(start, stop):
-            dy = y[t] - centre
+            dy = y[row(t)] - centre
             sum_y += dy
             sum_yy += dy * dy
             sum_ty += (t - start) * dy
-            end[t], r_squared[t], slope[t] = sum_y, sum_yy, sum_ty
+            end[row(t)], r_squared[row(t)], slope[row(t)] = sum_y, sum_yy, sum_ty
         for t in range(start, stop):
             at = t - start + 1
-            whole = end[t] + tail_y[at]
+            whole = end[row(t)] + tail_y[row(at)]
             mean = centre + whole * share
-            yy = r_squared[t] + tail_yy[at] - whole * whole * share
-            ty = slope[t] + tail_ty[at] - (t - start - half) * whole
+            yy = r_squared[row(t)] + tail_yy[row(at)] - whole * whole * share
+            ty = slope[row(t)] + tail_ty[row(at)] - (t - start - half) * whole
             still = ROUNDING * mean
             constant = yy <= window * still * still
-            slope[t] = 0.0 if constant else ty * per_tt
-            end[t] = mean + slope[t] * half
-            r_squared[t] = np.nan if constant else min(ty * ty * per_tt / yy, 1.0)
+            slope[row(t)] = 0.0 if constant else ty * per_tt
+            end[row(t)] = mean + slope[row(t)] * half
+            r_squared[row(t)] = np.nan if constant else min(ty * ty * per_tt / yy, 1.0)
     slope[: window - 1] = np.nan
     end[: window - 1] = np.nan
     r_squared[: window - 1] = np.nan
     return slope, end, r_squared
 
 
+@shared
 @compiled
 def highest(x: Vector, window: int, age: int) -> Vector:
     """The largest of the last `window` values."""
-    n = x.size
-    out = np.full(n, np.nan)
-    tail = np.full(window + 1, -np.inf)
-    missing = -window  # the latest row without a value
-    for start in range(-age % window, n, window):
-        top = -np.inf
-        for back in range(1, min(start, window - 1) + 1):
-            top = max(top, x[start - back])
-            tail[window - back] = top
-        top = -np.inf
-        for t in range(start, min(start + window, n)):
-            top = max(top, x[t])
-            out[t] = max(top, tail[t - start + 1])
-    for t in range(n):
-        if math.isnan(x[t]):
-            missing = t
-        if t < window - 1 or t - missing < window:
-            out[t] = np.nan
-    return out
+    return extreme(x, window, 1.0, age)
 
 
+@shared
+@compiled
 def lowest(x: Vector, window: int, age: int) -> Vector:
     """The smallest of the last `window` values."""
-    return -highest(-x, window, age)
+    return extreme(x, window, -1.0, age)
 
 
+@shared
 @compiled
 def since_highest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
     """Bars since the largest of the last `window` values; of equal ones, since the oldest or the latest of them."""
+    return since_extreme(x, window, 1.0, oldest, age)
+
+
+@shared
+@compiled
+def since_lowest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
+    """Bars since the smallest of the last `window` values; of equal ones, since the oldest or the latest of them."""
+    return since_extreme(x, window, -1.0, oldest, age)
+
+
+@compiled
+def extreme(x: Vector, window: int, sign: float, age: int) -> Vector:
+    """The largest of the last `window` values, or with `sign` -1 the smallest."""
     n = x.size
     out = np.full(n, np.nan)
-    tail = np.zeros(window + 1, dtype=np.int64)
-    missing = -window  # the latest row without a value
+    tail = np.full(window + 1, -np.inf)
     for start in range(-age % window, n, window):
-        top = start - 1
+        top = -np.inf
         for back in range(1, min(start, window - 1) + 1):
-            at = start - back
-            if x[at] > x[top] or (x[at] == x[top] and oldest) or math.isnan(x[top]):
-                top = at
-            tail[window - back] = top
-        top = start
+            value = sign * x[row(start - back)]
+            top = value if value > top else top
+            tail[row(window - back)] = top
+        top = -np.inf
         for t in range(start, min(start + window, n)):
-            if x[t] > x[top] or (x[t] == x[top] and not oldest) or math.isnan(x[top]):
-                top = t
-            before = tail[t - start + 1] if t - start + 1 < window else top
-            higher = x[before] > x[top] or (x[before] == x[top] and oldest)
-            out[t] = t - (before if higher else top)
-    for t in range(n):
-        if math.isnan(x[t]):
-            missing = t
-        if t < window - 1 or t - missing < window:
-            out[t] = np.nan
+            value = sign * x[row(t)]
+            top = value if value > top else top
+            before = tail[row(t - start + 1)]
+            out[row(t)] = sign * (before if before > top else top)
+    forget_missing(x, window, out)
     return out
 
 
+@compiled
+def since_extreme(x: Vector, window: int, sign: float, oldest: bool, age: int) -> Vector:
+    """Bars since the largest of the last `window` values, or with `sign` -1 the smallest."""
+    n = x.size
+    out = np.full(n, np.nan)
+    tail = np.full(window + 1, -np.inf)
+    place = np.zeros(window + 1)  # of each tail's largest, in rows before the block
+    for start in range(-age % window, n, window):
+        top, at = -np.inf, 0.0
+        for back in range(1, min(start, window - 1) + 1):
+            value = sign * x[row(start - back)]
+            is_top = value >= top if oldest else value > top
+            top, at = (value, float(back)) if is_top else (top, at)
+            tail[row(window - back)], place[row(window - back)] = top, at
+        top, at = -np.inf, 0.0
+        for t in range(start, min(start + window, n)):
+            value = sign * x[row(t)]
+            is_top = value > top if oldest else value >= top
+            top, at = (value, float(t - start)) if is_top else (top, at)
+            before = tail[row(t - start + 1)]
+            is_before = before >= top if oldest else before > top
+            out[row(t)] = float(t - start) + (place[row(t - start + 1)] if is_before else -at)
+    forget_missing(x, window, out)
+    return out
+
+
+@compiled
+def forget_missing(x: Vector, window: int, out: Vector) -> None:
+    """Write NaN over the rows whose window is not full, or holds a missing value."""
+    out[: window - 1] = np.nan
+    missing = 0
+    for t in range(x.size):
+        missing += x[t] != x[t]
+    if missing:
+        latest = -window
+        for t in range(x.size):
+            latest = t if math.isnan(x[t]) else latest
+            if t - latest < window:
+                out[t] = np.nan
+
+
+@shared
 @compiled
 def rolling_rank(x: Vector, window: int) -> Vector:
     """Rank of each value among the last `window`, as a share in (0, 1]; equal values share the mean of their ranks."""
@@ -432,18 +523,19 @@ def rolling_rank(x: Vector, window: int) -> Vector:
     out = np.full(n, np.nan)
     missing = -1
     for t in range(n):
-        if math.isnan(x[t]):
+        if math.isnan(x[row(t)]):
             missing = t
         if t >= window - 1 and (missing < 0 or t - missing >= window):
             less = 0
             equal = 0
             for k in range(t - window + 1, t + 1):
-                less += x[k] < x[t]
-                equal += x[k] == x[t]
-            out[t] = (less + (equal + 1) / 2) / window
+                less += x[row(k)] < x[row(t)]
+                equal += x[row(k)] == x[row(t)]
+            out[row(t)] = (less + (equal + 1) / 2) / window
     return out
 
 
+@shared
 @compiled
 def rolling_quantile(x: Vector, window: int, share: float) -> Vector:
     """The `share` quantile of the last `window` values, between neighbours on a straight line."""
@@ -455,18 +547,18 @@ def rolling_quantile(x: Vector, window: int, share: float) -> Vector:
     below = int(rank)
     above = min(below + 1, window - 1)
     for t in range(n):
-        if math.isnan(x[t]):
+        if math.isnan(x[row(t)]):
             held = 0
             continue
         if held == window:
-            gone = np.searchsorted(ordered, x[t - window])
+            gone = np.searchsorted(ordered, x[row(t - window)])
             ordered[gone : window - 1] = ordered[gone + 1 :]
             held -= 1
-        at = np.searchsorted(ordered[:held], x[t])
+        at = np.searchsorted(ordered[:held], x[row(t)])
         for k in range(held, at, -1):
-            ordered[k] = ordered[k - 1]
-        ordered[at] = x[t]
+            ordered[row(k)] = ordered[row(k - 1)]
+        ordered[row(at)] = x[row(t)]
         held += 1
         if held == window:
-            out[t] = ordered[below] + (rank - below) * (ordered[above] - ordered[below])
+            out[row(t)] = ordered[row(below)] + (rank - below) * (ordered[row(above)] - ordered[row(below)])
     return out

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from lab.errors import LookAhead, UsageError
-from lab.features import FEATURES, compute, compute_fitted, fit, latest, own, plain, resolve
+from lab.features import FEATURES, Recent, compute, compute_fitted, computing, fit, latest, own, plain, resolve
 from lab.features.certificate import certify
 from lab.features.certificates import certified
 from lab.features.garch import LARGEST_BETA
-from lab.features.windows import highest, lag
+from lab.features.windows import highest, lag, rolling_mean
 from lab.nouns import PRICES, Bars, Feature, FittedFeature, Formula, Numbers, Span, Vector
 from tests.conftest import bars_of, hostile_frames, rows_of, two_state_moves, with_side_columns
 
@@ -79,7 +79,7 @@ def differences(
         names = [each.name for each in group]
         values = whole.select(names).rows()
         for row, age, last_bars in slices(bars, lookback):
-            alone = latest(last_bars, group, age if aged else 1)
+            alone = latest(Recent.of(last_bars, age if aged else 1), group)
             compared.update(names)
             wrong += [
                 (name, row, then, now)
@@ -125,6 +125,16 @@ def test_any_row_of_a_hostile_market_can_be_recomputed_from_its_lookback_alone(
         assert wrong == []
 
 
+def test_parts_and_blocks_of_any_size_give_the_same_bits(alone: list[Feature], monkeypatch: pytest.MonkeyPatch) -> None:
+    market = hostile_beyond(400)
+    features = [each for each in alone if each.lookback <= 400]
+    whole = compute(market, features)
+    monkeypatch.setattr(computing, "PART_ROWS", 170)
+    monkeypatch.setattr(computing, "BLOCK_ROWS", 60)
+    assert len(features) > 200
+    assert compute(market, features).equals(whole)
+
+
 def frozen(text: str, numbers: Numbers) -> Feature:
     """A fitted feature with numbers that no market had to be found for."""
     each = resolve(text)
@@ -151,7 +161,7 @@ def test_a_filter_whose_regimes_hardly_end_gives_the_same_bits_to_a_slice_that_k
     assert feature.lookback == 501
     bars = bars_of(rows_of("LONG", two_state_moves(1300, 0.01, (1.6e-3, 2.4e-3), 5)))
     values = compute(bars, [feature])[feature.name].to_list()
-    alone = {row: latest(rows, [feature], age)[0] for row, age, rows in slices(bars, 501)}
+    alone = {row: latest(Recent.of(rows, age), [feature])[0] for row, age, rows in slices(bars, 501)}
     assert list(alone) == list(range(500, 1300))
     assert alone == dict(enumerate(values[500:], start=500))
     assert len(set(alone.values())) == 800
@@ -493,6 +503,17 @@ def test_a_feature_whose_value_is_how_many_bars_there_were_is_refused(name: str)
 def test_a_feature_that_writes_into_the_bars_is_refused() -> None:
     with pytest.raises(LookAhead, match=r"^feature overwriting writes into the columns that it is given"):
         certify(made("overwriting", overwriting, 1))
+
+
+def doubling(close: Vector, age: int) -> Vector:
+    mean = rolling_mean(close, 3, age)
+    mean *= 2  # another feature may rest on the same average
+    return mean
+
+
+def test_a_feature_that_writes_into_what_others_may_share_is_refused() -> None:
+    with pytest.raises(LookAhead, match=r"^feature doubling writes into the columns that it is given"):
+        certify(made("doubling", doubling, 3))
 
 
 @pytest.mark.parametrize(
