@@ -17,7 +17,7 @@ from benchmarks.clock import tell
 from benchmarks.feature_indicators import seconds_of
 from benchmarks.feature_market import RECORDED, minutes
 from lab.features import compute, resolve
-from lab.features.garch import refits
+from lab.features.garch_fit import refits
 from lab.features.regime import filtered, fit_regimes, states_of
 from lab.nouns import FittedFeature, Matrix, Numbers, Vector
 

@@ -4,7 +4,7 @@ A feature is a formula over one unbroken stretch of one symbol with a declared l
 bars; live evaluates the same formula over the last `lookback` bars and takes the last row.
 """
 
-from lab.features import (
+from lab.features import (  # noqa: F401  importing a family registers its features, and sets the ready sets of them
     alpha158,
     book,
     calendar,
@@ -52,32 +52,7 @@ from lab.features.computing import (
 )
 from lab.features.recent import Recent
 
-# Importing a family registers its features, and sets the ready sets of them.
-FAMILIES = (
-    alpha158,
-    book,
-    calendar,
-    candlesticks,
-    cross_section,
-    distribution,
-    garch,
-    liquidity,
-    momentum,
-    mood,
-    order_flow,
-    price,
-    regime,
-    seasonality,
-    sets,
-    smart_money,
-    trend,
-    volatility,
-    volume,
-    volume_profile,
-)
-
 __all__ = [
-    "FAMILIES",
     "FEATURES",
     "SETS",
     "Certificate",

@@ -173,10 +173,22 @@ def mean_range(high: Vector, low: Vector, t: int, bars: int) -> float:
 
 
 @compiled
+def hardly_any(high: Vector, low: Vector, t: int) -> float:
+    """How long a shadow is that hardly is one, or the body of a doji."""
+    return 0.1 * mean_range(high, low, t, LONG)
+
+
+@compiled
+def side_of(open: Vector, close: Vector, t: int) -> float:
+    """BULLISH of a white bar, BEARISH of a black one."""
+    return BULLISH if close[t] >= open[t] else BEARISH
+
+
+@compiled
 def dojis(open: Vector, high: Vector, low: Vector, close: Vector) -> Vector:
     out = np.zeros(close.size)
     for t in range(LONG, close.size):
-        if abs(close[t] - open[t]) <= 0.1 * mean_range(high, low, t, LONG):
+        if abs(close[t] - open[t]) <= hardly_any(high, low, t):
             out[t] = BULLISH
     return out
 
@@ -190,7 +202,7 @@ def hammers(open: Vector, high: Vector, low: Vector, close: Vector) -> Vector:
         if (
             bottom - low[t] > body
             and bottom <= low[t - 1] + 0.2 * mean_range(high, low, t - 1, NEAR)
-            and high[t] - top < 0.1 * mean_range(high, low, t, LONG)
+            and high[t] - top < hardly_any(high, low, t)
             and body < mean_body(open, close, t)
         ):
             out[t] = BULLISH
@@ -206,7 +218,7 @@ def shooting_stars(open: Vector, high: Vector, low: Vector, close: Vector) -> Ve
         if (
             bottom > max(open[t - 1], close[t - 1])
             and high[t] - top > body
-            and bottom - low[t] < 0.1 * mean_range(high, low, t, LONG)
+            and bottom - low[t] < hardly_any(high, low, t)
             and body < mean_body(open, close, t)
         ):
             out[t] = BEARISH
@@ -218,10 +230,10 @@ def engulfings(open: Vector, close: Vector, side: float) -> Vector:
     """Bodies of the colour of `side` around the one before, of the other colour; upside down where `side` is -1."""
     out = np.zeros(close.size)
     for t in range(1, close.size):
-        white, was_white = close[t] >= open[t], close[t - 1] >= open[t - 1]
+        turned = side_of(open, close, t) == side != side_of(open, close, t - 1)
         over = side * (close[t] - open[t - 1])
         under = side * (close[t - 1] - open[t])
-        if white == (side > 0) and white != was_white and over >= 0 and under >= 0 and (over > 0 or under > 0):
+        if turned and over >= 0 and under >= 0 and (over > 0 or under > 0):
             out[t] = side if over > 0 and under > 0 else side * TOUCHING
     return out
 
@@ -234,8 +246,7 @@ def stars(open: Vector, close: Vector, side: float) -> Vector:
         o, c = side * open[t - 1], side * close[t - 1]
         first = abs(close[t - 2] - open[t - 2])
         if (
-            (close[t] >= open[t]) == (side > 0)
-            and (close[t - 2] >= open[t - 2]) != (side > 0)
+            side_of(open, close, t) == side != side_of(open, close, t - 2)
             and max(o, c) < min(side * open[t - 2], side * close[t - 2])
             and side * close[t] > side * close[t - 2] + STAR_DEPTH * first
             and first > mean_body(open, close, t - 2)
@@ -261,9 +272,9 @@ def soldiers(open: Vector, high: Vector, low: Vector, close: Vector) -> Vector:
                 and body_1 > body_2 - 0.6 * mean_range(high, low, t - 2, NEAR)
                 and body > body_1 - 0.6 * mean_range(high, low, t - 1, NEAR)
                 and body > mean_body(open, close, t)
-                and high[t] - close[t] < 0.1 * mean_range(high, low, t, LONG)
-                and high[t - 1] - close[t - 1] < 0.1 * mean_range(high, low, t - 1, LONG)
-                and high[t - 2] - close[t - 2] < 0.1 * mean_range(high, low, t - 2, LONG)
+                and high[t] - close[t] < hardly_any(high, low, t)
+                and high[t - 1] - close[t - 1] < hardly_any(high, low, t - 1)
+                and high[t - 2] - close[t - 2] < hardly_any(high, low, t - 2)
             ):
                 out[t] = BULLISH
     return out
@@ -282,9 +293,9 @@ def crows(open: Vector, high: Vector, low: Vector, close: Vector) -> Vector:
             and close[t - 2] < open[t - 1] < open[t - 2]
             and close[t - 1] < open[t] < open[t - 1]
             and close[t - 2] > close[t - 1] > close[t]
-            and close[t] - low[t] < 0.1 * mean_range(high, low, t, LONG)
-            and close[t - 1] - low[t - 1] < 0.1 * mean_range(high, low, t - 1, LONG)
-            and close[t - 2] - low[t - 2] < 0.1 * mean_range(high, low, t - 2, LONG)
+            and close[t] - low[t] < hardly_any(high, low, t)
+            and close[t - 1] - low[t - 1] < hardly_any(high, low, t - 1)
+            and close[t - 2] - low[t - 2] < hardly_any(high, low, t - 2)
         ):
             out[t] = BEARISH
     return out
@@ -303,7 +314,7 @@ def haramis(open: Vector, close: Vector) -> Vector:
             and abs(close[t] - open[t]) <= mean_body(open, close, t)
         ):
             size = 1.0 if over > 0 and under > 0 else TOUCHING
-            out[t] = -size if close[t - 1] >= open[t - 1] else size
+            out[t] = -side_of(open, close, t - 1) * size
     return out
 
 
@@ -318,8 +329,7 @@ def reversals(open: Vector, extreme: Vector, close: Vector, side: float, long_to
         first = abs(close[t - 1] - open[t - 1])
         if (
             side * open[t] < side * extreme[t - 1]
-            and (close[t] >= open[t]) == (side > 0)
-            and (close[t - 1] >= open[t - 1]) != (side > 0)
+            and side_of(open, close, t) == side != side_of(open, close, t - 1)
             and side * close[t] < side * open[t - 1]
             and side * close[t] > side * close[t - 1] + 0.5 * first
             and first > mean_body(open, close, t - 1)
@@ -335,8 +345,7 @@ def tweezers(open: Vector, high: Vector, low: Vector, close: Vector, extreme: Ve
     out = np.zeros(close.size)
     for t in range(TREND + 1, close.size):
         if (
-            (close[t] >= open[t]) == (side > 0)
-            and (close[t - 1] >= open[t - 1]) != (side > 0)
+            side_of(open, close, t) == side != side_of(open, close, t - 1)
             and abs(extreme[t] - extreme[t - 1]) <= 0.05 * mean_range(high, low, t - 1, NEAR)
             and side * above_average(close, t - 2) < 0
         ):
@@ -349,8 +358,8 @@ def marubozus(open: Vector, high: Vector, low: Vector, close: Vector) -> Vector:
     out = np.zeros(close.size)
     for t in range(LONG, close.size):
         shadow = max(high[t] - max(open[t], close[t]), min(open[t], close[t]) - low[t])
-        if shadow < 0.1 * mean_range(high, low, t, LONG) and abs(close[t] - open[t]) > mean_body(open, close, t):
-            out[t] = BULLISH if close[t] >= open[t] else BEARISH
+        if shadow < hardly_any(high, low, t) and abs(close[t] - open[t]) > mean_body(open, close, t):
+            out[t] = side_of(open, close, t)
     return out
 
 

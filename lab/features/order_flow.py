@@ -5,12 +5,14 @@ what they sold.
 """
 
 import math
+from functools import reduce
 
 import numpy as np
 
 from lab.compiled import compiled
 from lab.errors import NotEnoughHistory
 from lab.features.catalogue import feature, fitted_feature
+from lab.features.formulas import taking
 from lab.features.price import log_change
 from lab.features.windows import (
     change,
@@ -22,7 +24,7 @@ from lab.features.windows import (
     rolling_sum,
     rolling_zscore,
 )
-from lab.nouns import BOOK_LEVELS, Bars, Formula, Matrix, Numbers, Vector
+from lab.nouns import AGE, BOOK_LEVELS, Bars, Formula, Matrix, Numbers, Vector
 
 OFI_LEVELS = [f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)]
 FEWEST_BOOKS = 50
@@ -253,23 +255,10 @@ def deep_ofi_zscore(window: int = 60) -> Formula:
     Xu, Gould & Howison (2018).
     """
 
-    def zscore(
-        ofi_1: Vector,
-        ofi_2: Vector,
-        ofi_3: Vector,
-        ofi_4: Vector,
-        ofi_5: Vector,
-        ofi_6: Vector,
-        ofi_7: Vector,
-        ofi_8: Vector,
-        ofi_9: Vector,
-        ofi_10: Vector,
-        age: int,
-    ) -> Vector:
-        deep = ofi_1 + ofi_2 + ofi_3 + ofi_4 + ofi_5 + ofi_6 + ofi_7 + ofi_8 + ofi_9 + ofi_10
-        return rolling_zscore(deep, window, age)
+    def zscore(age: int, *levels: Vector) -> Vector:
+        return rolling_zscore(reduce(np.add, levels), window, age)
 
-    return zscore
+    return taking([AGE, *OFI_LEVELS], zscore)
 
 
 def fit_ofi(bars: Bars) -> Numbers:
@@ -306,25 +295,13 @@ def integrated_ofi(numbers: Numbers) -> Formula:
     """
     weights = [numbers[f"weight_{k}"] / numbers["scale"] for k in range(1, BOOK_LEVELS + 1)]
 
-    def component(
-        ofi_1: Vector,
-        ofi_2: Vector,
-        ofi_3: Vector,
-        ofi_4: Vector,
-        ofi_5: Vector,
-        ofi_6: Vector,
-        ofi_7: Vector,
-        ofi_8: Vector,
-        ofi_9: Vector,
-        ofi_10: Vector,
-    ) -> Vector:
-        levels = (ofi_1, ofi_2, ofi_3, ofi_4, ofi_5, ofi_6, ofi_7, ofi_8, ofi_9, ofi_10)
-        total = np.zeros(ofi_1.size)
+    def component(*levels: Vector) -> Vector:
+        total = np.zeros(levels[0].size)
         for weight, level in zip(weights, levels, strict=True):
             total += weight * level
         return total
 
-    return component
+    return taking(OFI_LEVELS, component)
 
 
 def slope_weights(window: int) -> Vector:

@@ -1,7 +1,5 @@
 """Any feature on larger bars, as of the last of them that had closed: `rsi(14)@1h`."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +7,7 @@ import polars as pl
 
 from lab.errors import UsageError
 from lab.features.computing import expressions, settled
+from lab.features.formulas import taking
 from lab.merging import MERGED, Rows, merged
 from lab.nouns import INTERVALS, MICROSECOND, Feature, Vector, interval_length
 
@@ -53,7 +52,7 @@ def on_larger_bars(feature: Feature, interval: str, base: str) -> Feature:
         feature,
         name=f"{feature.name}_{interval}",
         meaning=f"{feature.meaning} On closed {interval} bars.",
-        formula=_taking(["time", *names], formula),
+        formula=taking(["time", *names], formula),
         lookback=(feature.lookback + 1) * ratio - 1,
         interval=base,
     )
@@ -68,15 +67,3 @@ def _over_larger(feature: Feature, columns: dict[str, Vector], first: Rows, age:
     else:
         values = feature.formula(*(age if name == "age" else larger[name] for name in feature.arguments))
     return settled(values, feature.lookback)
-
-
-def _taking(names: list[str], function: Callable[..., Vector]) -> Callable[..., Vector]:
-    """`function` with parameters of these names."""
-
-    def named(*columns: Vector) -> Vector:
-        return function(*columns)
-
-    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
-    # inspect.signature reads this attribute; the type of a function does not have it.
-    named.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return named

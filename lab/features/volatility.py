@@ -358,36 +358,24 @@ def drawdown(close: Vector, window: int, age: int) -> Vector:
     """The largest 1 - later / earlier among the last `window` values."""
     n = close.size
     out = np.full(n, np.nan)
-    if window > n:
-        return out
     # Of every tail: its highest close, its lowest, and its own largest fall. A window falls most in the tail, in
     # the head, or from the top of the one to the bottom of the other.
     tail = np.empty((window + 1, 3))
-    tail[window, 0] = -np.inf
-    tail[window, 1] = np.inf
-    tail[window, 2] = 0.0
-    top = -np.inf
-    bottom = np.inf
-    fall = 0.0
-    place = (age - 1) % window
-    for t in range(n):
-        place += 1
-        if place == window:
-            place = 0
-            top = -np.inf
-            bottom = np.inf
-            fall = 0.0
-            for back in range(1, min(t, window - 1) + 1):
-                at = window - back
-                price = close[t - back]
-                tail[at, 0] = max(price, tail[at + 1, 0])
-                tail[at, 1] = min(price, tail[at + 1, 1])
-                tail[at, 2] = max(tail[at + 1, 2], 1 - tail[at + 1, 1] / price)
-        top = max(top, close[t])
-        bottom = min(bottom, close[t])
-        fall = max(fall, 1 - close[t] / top)
-        if t >= window - 1:
-            at = place + 1
-            between = 1 - bottom / tail[at, 0] if place < window - 1 else 0.0
+    tail[window] = (-np.inf, np.inf, 0.0)
+    for start in range(-age % window, n, window):
+        for back in range(1, min(start, window - 1) + 1):
+            at = window - back
+            price = close[start - back]
+            tail[at, 0] = max(price, tail[at + 1, 0])
+            tail[at, 1] = min(price, tail[at + 1, 1])
+            tail[at, 2] = max(tail[at + 1, 2], 1 - tail[at + 1, 1] / price)
+        top, bottom, fall = -np.inf, np.inf, 0.0
+        for t in range(start, min(start + window, n)):
+            at = t - start + 1
+            top = max(top, close[t])
+            bottom = min(bottom, close[t])
+            fall = max(fall, 1 - close[t] / top)
+            between = 1 - bottom / tail[at, 0] if at < window else 0.0
             out[t] = max(fall, tail[at, 2], between)
+    out[: window - 1] = np.nan
     return out

@@ -13,19 +13,8 @@ from arch import arch_model
 from lab.errors import NotEnoughHistory
 from lab.features import compute, fit, garch, plain, resolve
 from lab.features.certificate import certify
-from lab.features.garch import (
-    COEFFICIENTS,
-    EGARCH,
-    GARCH,
-    GJR,
-    LARGEST_BETA,
-    SMALLEST_BETA,
-    estimate,
-    fit_garch,
-    garch_memory,
-    likeliest,
-    refits,
-)
+from lab.features.garch import LARGEST_BETA, SMALLEST_BETA, fit_garch, garch_memory
+from lab.features.garch_fit import COEFFICIENTS, EGARCH, GARCH, GJR, estimate, likeliest, refits
 from lab.nouns import Bars, Feature, FittedFeature, Vector
 from tests.conftest import bars_of, rows_of
 
