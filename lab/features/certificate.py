@@ -21,7 +21,7 @@ COARSE = 1e-6
 MORE_BARS = 1_234_567
 POISONED_ROWS = 6
 POISONS = ("NaN", "1e308", "shuffled", "another symbol")
-MEASURED_ON = ("plain", "jumpy")
+MEASURED_ON = ("plain", "jumpy", "hourly")
 MEASURED_ROWS = 40
 
 

@@ -6,20 +6,30 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 
-from lab.nouns import MICROSECOND, OPTIONAL_COLUMNS, PRICES, SIGNED, Bars, Vector, interval_length
+from lab.nouns import MICROSECOND, OPTIONAL_COLUMNS, PRICES, SIGNED, Bars, Matrix, Vector, interval_length
 
 KLINE_COLUMNS = ("buy_volume", "quote_volume", "trades")
 ROUGH_MARKETS = ("plain", "hourly", "flat", "quiet", "halted", "silent", "jumpy", "gaps", "tiny", "huge")
 AFTER = 150  # rows of each market that are proved beyond a look-back
+# Candles that mean something to chartists, in usual bodies: open less the close before, close less open, upper and
+# lower shadow. Each is laid upside down as well.
+SCENES = (
+    ((0, 0.3, 0.3, 0.2), (0, -0.5, 0.2, 0.4), (0, -2.4, 0.1, 0.2), (-0.4, -0.2, 0.2, 0.3), (0.5, 2, 0.1, 0.2)),  # star
+    ((0.1, -0.3, 0.2, 0.2), (-0.1, 1.2, 0, 0.3), (-0.4, 1.5, 0, 0.2), (-0.5, 1.9, 0, 0)),  # three soldiers
+    ((0.1, 0.4, 0.4, 0.1), (0, -2.4, 0.1, 0.2), (-0.5, 2.2, 0.2, 0.1)),  # piercing line
+    ((-0.1, 0.4, 0.2, 0.3), (0, -2.4, 0.2, 0.1), (0.8, 0.4, 0.3, 0.2)),  # harami
+    ((0, -0.5, 0.3, 0.3), (-0.3, 0.2, 0, 1.2), (0, 0, 0.5, 0.4)),  # hammer, doji
+)
 
 
 @lru_cache(maxsize=64)
 def rough_market(kind: str, rows: int, interval: str = "1m") -> Bars:
     """Bars of one symbol with every optional column, the same each time.
 
-    They close every minute, or on the `hourly` one every hour: a leak may wait for midnight or for a weekend.
-    `flat` prices do not move for a while, `quiet` bars trade nothing, `halted` ones neither move nor trade, `silent`
-    ones have null for whatever was traded, `jumpy` prices leap by a third now and then, `gaps` lacks bars.
+    They close every minute, or on the `hourly` one every hour: a leak may wait for midnight or for a weekend. There
+    bars open away from the close before and make candles of every shape; elsewhere they open near it. `flat` prices
+    do not move for a while, `quiet` bars trade nothing, `halted` ones neither move nor trade, `silent` ones have null
+    for whatever was traded, `jumpy` prices leap by a third now and then, `gaps` lacks bars.
     """
     rng = np.random.default_rng(20_240_229)
     moves = rng.normal(0, 2e-3, rows)
@@ -43,9 +53,13 @@ def rough_market(kind: str, rows: int, interval: str = "1m") -> Bars:
         scale = 1e-8
     elif kind == "huge":
         scale, volume = 1e8, volume * 1e8
+    away = np.where(moves == 0.0, 0.0, rng.normal(0, 2e-4, rows))
+    above = below = np.where(moves == 0.0, 0.0, rng.exponential(1e-3, rows))
+    if kind == "hourly":
+        away, body, above, below = _candles(rows)
+        moves = away + body
     close = scale * np.exp(np.cumsum(moves))
-    opened = np.concatenate([[scale], close[:-1]]) * np.exp(np.where(moves == 0.0, 0.0, rng.normal(0, 2e-4, rows)))
-    wick = np.where(moves == 0.0, 0.0, rng.exponential(1e-3, rows))
+    opened = np.concatenate([[scale], close[:-1]]) * np.exp(away)
     steps = np.ones(rows, dtype=np.int64)
     if kind == "gaps":
         steps[[min(10, rows - 1), rows - AFTER // 2]] = 90
@@ -54,8 +68,8 @@ def rough_market(kind: str, rows: int, interval: str = "1m") -> Bars:
     start = int(datetime(2024, 2, 29, tzinfo=UTC).timestamp() * 1e6)
     columns = {
         "open": opened,
-        "high": np.maximum(opened, close) * np.exp(wick),
-        "low": np.minimum(opened, close) * np.exp(-wick),
+        "high": np.maximum(opened, close) * np.exp(above),
+        "low": np.minimum(opened, close) * np.exp(-below),
         "close": close,
         "volume": volume,
         "buy_volume": volume * share,
@@ -83,6 +97,16 @@ def rough_panel(rows: int) -> Bars:
         own = own.with_columns(high=pl.max_horizontal(PRICES), low=pl.min_horizontal(PRICES))
         frames.append(own.slice(rows - AFTER // 3 if kind == "huge" else 0))
     return Bars.of(pl.concat(frames), "1m")
+
+
+def _candles(rows: int) -> Matrix:
+    """Open less the close before, close less open, upper and lower shadow of made-up candles, in logarithms."""
+    rng = np.random.default_rng(20_240_304)
+    upright = [np.array(scene, dtype=np.float64) for scene in SCENES]
+    scenes = [*upright, *(scene[:, [0, 1, 3, 2]] * [-1, -1, 1, 1] for scene in upright)]
+    times = rows // sum(map(len, scenes)) + 1
+    candles = np.concatenate([scenes[k] for _ in range(times) for k in rng.permutation(len(scenes))])[:rows]
+    return 2e-3 * (candles * rng.lognormal(0, 0.1, candles.shape)).T
 
 
 def _rarer_columns(close: Vector) -> pl.DataFrame:

@@ -1,14 +1,18 @@
 """Every feature of the house has its certificate, and certificates are worth what they rest on."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lab.errors import LookAhead, UsageError
 from lab.features import FEATURES, SETS, certified, expanded, own, plain, resolve
+from lab.features.certificate import subjects
 from lab.features.certificates import certificate_of, code_of, environment, proved, still
+from lab.features.markets import ROUGH_MARKETS
 from lab.features.timeframes import on_larger_bars
 from lab.nouns import Feature
 
@@ -28,6 +32,33 @@ def test_every_feature_earns_its_certificate(name: str, folder: Path) -> None:
     assert (certificate.column, certificate.lookback) == (feature.name, feature.lookback)
     assert 1 <= certificate.memory <= certificate.lookback
     assert certificate.rows >= (150 if feature.across else 1300)
+
+
+# What a candle pattern says where it is seen: 1 bullish, -1 bearish.
+CANDLES = {
+    **{name: {1} for name in ("doji", "hammer", "bullish_engulfing", "morning_star", "three_white_soldiers")},
+    **{name: {1} for name in ("piercing_line", "tweezer_bottom")},
+    **{name: {-1} for name in ("shooting_star", "bearish_engulfing", "evening_star", "three_black_crows")},
+    **{name: {-1} for name in ("dark_cloud_cover", "tweezer_top")},
+    **{name: {1, -1} for name in ("harami", "marubozu", "pattern_trend", "pattern_balance")},
+}
+
+
+@pytest.mark.parametrize("name", CANDLES)
+def test_a_candle_pattern_is_seen_on_rows_that_its_certificate_checks(name: str) -> None:
+    """Three times with every sign, on one market alone: most of the others have the same candles."""
+    feature = plain(name)
+    seen = Counter[tuple[str, int]]()
+    for kind in ROUGH_MARKETS:
+        for subject in subjects(feature, kind):
+            seen.update((kind, int(sign)) for sign in np.sign(np.nan_to_num(subject.whole[feature.lookback - 1 :])))
+    most = {sign: max(seen[kind, sign] for kind in ROUGH_MARKETS) for sign in (1, -1)}
+    assert {sign for sign, bars in most.items() if bars >= 3} == CANDLES[name]
+
+
+def test_every_candle_pattern_stands_there() -> None:
+    assert set(CANDLES) == {name for name in FEATURES if FEATURES[name].family == plain("doji").family}
+    assert len(CANDLES) == 17
 
 
 @pytest.mark.parametrize("text", ["rsi(3)@5m", "realised_vol(10)@15m", "body@3m", "alpha_vwap0@5m", "cvd(4)@5m"])

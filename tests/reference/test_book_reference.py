@@ -47,11 +47,12 @@ def test_pressure_is_of_sizes_and_unknown_where_there_are_none() -> None:
 
 
 def test_a_spread_is_a_share_of_the_middle_and_a_crossed_book_has_none() -> None:
-    bars = quoted(4, bid=[99.0, 99.5, 101.0, 99.0], ask=[101.0, 100.5, 99.0, 101.0])
+    bars = quoted(5, bid=[99.0, 99.5, 101.0, 98.0, 99.0], ask=[101.0, 100.5, 99.0, 102.0, 99.0])
     found = values(bars, "relative_spread")
-    assert found[[0, 1, 3]].tolist() == pytest.approx([0.02, 0.01, 0.02])
+    assert found[[0, 1, 3, 4]].tolist() == pytest.approx([0.02, 0.01, 0.04, 0.0])
     assert math.isnan(found[2])
     assert values(bars, "spread_change")[1] == pytest.approx(math.log(0.5))
+    assert values(bars, "spread_change(3)")[3] == pytest.approx(math.log(2))
 
 
 def test_the_micro_price_is_told_by_its_distance_from_the_middle() -> None:
@@ -78,6 +79,22 @@ def test_the_worked_spreads_effective_realised_and_impact() -> None:
     assert values(sold, "quote_impact(1, 1)")[2] == pytest.approx(6e-4, rel=1e-9)
     balanced = quoted(3, bid=99.99, ask=100.01, vwap=100.05, buy_volume=5.0)
     assert np.isnan(values(balanced, "effective_spread(1)")).all()
+
+
+@pytest.mark.parametrize("text", ["effective_spread(4)", "realised_spread(4, 2)", "quote_impact(4, 2)"])
+def test_spreads_of_many_trades_are_means_of_those_of_each(text: str) -> None:
+    """Huang & Stoll (1996), trade by trade; impact is how far the middle went, of which no price is part."""
+    rng = np.random.default_rng(10)
+    middle, rows = 100 + np.cumsum(rng.normal(0, 1, 30)), range(3, 30)
+    vwap, side = middle + rng.normal(0, 1, 30), rng.choice([-1.0, 1.0], 30)
+    bars = quoted(30, bid=middle - 0.5, ask=middle + 0.5, vwap=vwap, buy_volume=5 + 3 * side)
+    of_trade = {
+        "effective_spread(4)": [2 * side[t] * (vwap[t] - middle[t - 1]) / middle[t - 1] for t in rows],
+        "realised_spread(4, 2)": [2 * side[t - 2] * (vwap[t - 2] - middle[t]) / middle[t - 3] for t in rows],
+        "quote_impact(4, 2)": [2 * side[t - 2] * (middle[t] - middle[t - 3]) / middle[t - 3] for t in rows],
+    }[text]
+    expected = [math.fsum(of_trade[k - 4 : k]) / 4 for k in range(4, len(of_trade) + 1)]
+    assert values(bars, text)[6:].tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_log_ratio_of_nothing_is_missing_and_not_infinite() -> None:
@@ -118,6 +135,7 @@ def test_interest_changes_by_its_logarithm_and_mood_on_its_scale() -> None:
     assert values(bars, "open_interest_change(2)")[-1] == pytest.approx(math.log(2))
     assert values(bars, "mood_level").tolist() == [-1.0, 1.0, 0.5]
     assert values(bars, "mood_change(1)")[1:].tolist() == [1.0, -0.25]
+    assert values(bars, "mood_change(2)")[-1] == 0.75
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,16 @@ from arch import arch_model
 from lab.errors import NotEnoughHistory
 from lab.features import compute, fit, garch, plain, resolve
 from lab.features.certificate import certify
-from lab.features.garch import LARGEST_BETA, SMALLEST_BETA, fit_garch, garch_memory
-from lab.features.garch_fit import COEFFICIENTS, EGARCH, GARCH, GJR, estimate, likeliest, refits
+from lab.features.garch import (
+    LARGEST_BETA,
+    SMALLEST_BETA,
+    egarch_filter,
+    fit_egarch,
+    fit_garch,
+    fit_gjr,
+    garch_memory,
+)
+from lab.features.garch_fit import COEFFICIENTS, EGARCH, GARCH, GJR, estimate, likeliest, refits, terms
 from lab.nouns import Bars, Feature, FittedFeature, Vector
 from tests.conftest import bars_of, rows_of
 
@@ -144,6 +153,87 @@ def test_a_variance_that_hardly_forgets_is_cut_to_a_finite_memory_at_the_same_le
     assert (numbers["mu"], numbers["alpha"], numbers["beta"]) == (mu, alpha, LARGEST_BETA)
     assert numbers["omega"] / (1 - LARGEST_BETA) == pytest.approx(omega / (1 - beta), rel=1e-12)
     assert numbers["beta"] ** (garch_memory(numbers) - 1) <= 1e-12 < numbers["beta"] ** (garch_memory(numbers) - 2)
+
+
+@pytest.mark.parametrize(("kind", "fitting"), [(GJR, fit_gjr), (EGARCH, fit_egarch)])
+def test_a_variance_with_leverage_that_hardly_forgets_is_cut_at_the_same_level_too(
+    kind: int, fitting: Callable[[Bars], dict[str, float]]
+) -> None:
+    """Of GJR the variance stays at its level, of EGARCH the logarithm of it."""
+    swing = np.exp(np.sin(2 * np.pi * np.arange(10_000) / 40_000))
+    returns = 1e-3 * swing * np.random.default_rng(2).standard_normal(10_000)
+    (mu, omega, alpha, gamma, beta), _ = likeliest(returns / np.std(returns), kind)
+    assert LARGEST_BETA < beta < 1
+    numbers = fitting(bars_returning(returns))
+    assert (numbers["mu"], numbers["alpha"], numbers["gamma"]) == pytest.approx((mu, alpha, gamma), rel=1e-2, abs=1e-5)
+    assert numbers["beta"] == LARGEST_BETA
+    assert numbers["omega"] / (1 - LARGEST_BETA) == pytest.approx(omega / (1 - beta), rel=1e-2)
+
+
+def nelson(returns: Vector, numbers: dict[str, float]) -> float:
+    """Volatility that EGARCH expects after these returns, the first of which met the long-run level. Nelson (1991)."""
+    mu, omega, alpha, gamma, beta = (numbers[name] for name in COEFFICIENTS)
+    level = omega / (1 - beta)
+    for r in returns:
+        z = (r / numbers["scale"] - mu) / math.exp(level / 2)
+        level = omega + alpha * (abs(z) - math.sqrt(2 / math.pi)) + gamma * z + beta * level
+    return numbers["scale"] * math.exp(level / 2)
+
+
+def test_egarch_begins_from_its_long_run_level_between_one_memory_and_two_ago() -> None:
+    numbers = {"mu": 0.05, "omega": 0.06, "alpha": 0.2, "gamma": -0.1, "beta": 0.9, "scale": 0.01}
+    returns = 0.01 * np.random.default_rng(4).standard_normal(60)
+    feature = frozen("egarch_vol(8)", numbers)
+    ours = compute(bars_returning(returns), [feature])[feature.name].to_numpy()
+    assert np.isnan(ours).sum() == 16
+    for row in range(16, 61):  # which ends return `row`, counted from 1
+        begun = [nelson(returns[row - seen : row], numbers) for seen in range(8, 17)]
+        assert len(set(begun)) == 9
+        assert min(abs(each - ours[row]) for each in begun) < 1e-12 * ours[row]
+
+
+def test_egarch_passes_over_a_shock_that_is_not_known() -> None:
+    numbers = {"mu": 0.0, "omega": 0.06, "alpha": 0.2, "gamma": -0.1, "beta": 0.9, "scale": 1.0}
+    found = egarch_filter(np.array([np.nan, 1.5, np.nan, -2.0]), 0.06, 0.2, -0.1, 0.9)
+    assert np.isnan(found).tolist() == [True, False, True, False]
+    expected = [nelson(np.array(seen), numbers) ** 2 for seen in ([1.5], [1.5, -2.0])]
+    assert found[[1, 3]].tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def slow_height(at: Vector, returns: Vector, backcast: float, kind: int) -> float:
+    """Log likelihood but for its constant, term by term, of the models as they are printed."""
+    mu, omega, alpha, gamma, beta = at.tolist()
+    h = omega + (alpha + gamma / 2 + beta) * backcast if kind == GJR else math.exp(omega + beta * math.log(backcast))
+    total = 0.0
+    for r in returns.tolist():
+        e = r - mu
+        total -= 0.5 * (math.log(h) + e * e / h)
+        z = e / math.sqrt(h)
+        if kind == GJR:
+            h = omega + (alpha + (gamma if e < 0 else 0.0)) * e * e + beta * h
+        else:
+            h = math.exp(omega + alpha * (abs(z) - math.sqrt(2 / math.pi)) + gamma * z + beta * math.log(h))
+    return total
+
+
+@pytest.mark.parametrize(
+    ("kind", "at"), [(GJR, [0.03, 0.1, 0.08, 0.06, 0.75]), (EGARCH, [0.03, -0.02, 0.15, -0.1, 0.9])]
+)
+def test_slopes_and_curvature_of_the_likelihood_are_its_differences(kind: int, at: list[float]) -> None:
+    """A wrong derivative would not move the top, but the search would limp to it, or stop at another."""
+    returns, point, step = np.random.default_rng(6).standard_normal(200), np.array(at), 1e-4
+    gradient, curvature = np.zeros(5), np.zeros((5, 5))
+    height = terms(point, returns, 1.1, kind, True, gradient, curvature)
+    nudges = step * np.eye(5)
+
+    def slow(moved: Vector) -> float:
+        return slow_height(point + moved, returns, 1.1, kind)
+
+    assert height == pytest.approx(slow(np.zeros(5)), rel=1e-12)
+    slopes = [(slow(a) - slow(-a)) / (2 * step) for a in nudges]
+    bends = [[(slow(a + b) - slow(a - b) - slow(b - a) + slow(-a - b)) / (4 * step**2) for b in nudges] for a in nudges]
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(curvature, -np.array(bends), rtol=1e-3, atol=1e-2)
 
 
 def test_a_market_without_any_memory_still_has_a_finite_one() -> None:

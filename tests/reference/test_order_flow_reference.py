@@ -1,7 +1,10 @@
 """Order flow and liquidity against published formulas worked by hand, and against slow copies of them."""
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
+from itertools import accumulate, pairwise
+from statistics import correlation, fmean, linear_regression, stdev
 from typing import Any
 
 import numpy as np
@@ -167,6 +170,45 @@ def test_flow_is_compared_with_its_own_past() -> None:
     assert values(bars, "imbalance_zscore(20)")[-1] == pytest.approx(zscore, rel=1e-9)
 
 
+def test_a_bar_on_which_both_sides_were_equal_is_no_buyers_bar() -> None:
+    assert values(made([1, 0, -1, 2]), "buy_bar_share(4)")[-1] == 0.5
+
+
+Past = dict[str, list[float]]  # each column of the bars up to one, oldest first; `delta` and `share` as well
+
+
+def flow_of(past: Past, bars: slice) -> float:
+    return sum(past["delta"][bars]) / sum(past["volume"][bars])
+
+
+SLOW: dict[str, Callable[[Past], float]] = {
+    "imbalance_zscore(9)": lambda p: (p["share"][-1] - fmean(p["share"][-9:])) / stdev(p["share"][-9:]),
+    "cvd_slope(9)": lambda p: (
+        linear_regression(range(9), [*accumulate(p["delta"])][-9:]).slope / fmean(p["volume"][-9:])
+    ),
+    "cvd_divergence(9)": lambda p: (
+        flow_of(p, slice(-9, None))
+        - (p["close"][-1] - p["close"][-10]) / sum(abs(b - a) for a, b in pairwise(p["close"][-10:]))
+    ),
+    "flow_acceleration(5)": lambda p: flow_of(p, slice(-5, None)) - flow_of(p, slice(-10, -5)),
+    "flow_autocorrelation(3, 9)": lambda p: correlation(p["share"][-9:], p["share"][-12:-3]),
+    "ofi_of_depth(9)": lambda p: (
+        p["ofi_1"][-1] / fmean((b + a) / 2 for b, a in zip(p["bid_size"][-9:], p["ask_size"][-9:], strict=True))
+    ),
+}
+
+
+@pytest.mark.parametrize("text", SLOW)
+def test_flow_on_bars_of_every_volume_is_its_formula_worked_out_slowly(text: str, ordinary: Bars) -> None:
+    """Where every bar trades as much, a mean of ratios is the ratio of means, and a share is a delta."""
+    bars = Bars(ordinary.frame.head(120), "1m")
+    columns = {name: bars.frame[name].to_list() for name in ("close", "volume", "ofi_1", "bid_size", "ask_size")}
+    columns["delta"] = [2 * b - v for b, v in zip(bars.frame["buy_volume"], columns["volume"], strict=True)]
+    columns["share"] = [d / v for d, v in zip(columns["delta"], columns["volume"], strict=True)]
+    pasts = [{name: column[:end] for name, column in columns.items()} for end in range(101, 121)]
+    assert values(bars, text)[-20:] == pytest.approx([SLOW[text](past) for past in pasts], rel=1e-9)
+
+
 def test_impact_is_the_return_that_goes_with_one_usual_volume(ordinary: Bars) -> None:
     frame = ordinary.frame.tail(61)
     close, volume, bought = (frame[name].to_numpy() for name in ("close", "volume", "buy_volume"))
@@ -213,6 +255,9 @@ def test_a_book_that_never_changes_has_no_component() -> None:
     assert isinstance(each, FittedFeature)
     with pytest.raises(NotEnoughHistory, match="BOOK has 20 to train on"):
         each.fit(books(20))
+    with pytest.raises(NotEnoughHistory, match="BOOK has 49 to train on"):
+        each.fit(books(49))
+    assert len(each.fit(books(50))) == 11
     still = bars_of(books(100).frame.with_columns(pl.lit(0.0).alias(f"ofi_{k}") for k in range(1, 11)))
     with pytest.raises(NotEnoughHistory, match="ten levels that change"):
         each.fit(still)
