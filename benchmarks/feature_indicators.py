@@ -52,8 +52,9 @@ def call_of(way: str, each: Indicator) -> Callable[[Any], Any] | None:
 def contest(rows: int, rounds: int, ways: Sequence[str]) -> dict[str, Any]:
     """Seconds of every indicator by every way; of lab also those of all at once, on one core and on every."""
     chosen = indicators()
-    run(minutes(WARM_UP_ROWS), chosen, ways)
     bars = minutes(rows)
+    for each in (minutes(WARM_UP_ROWS), bars):  # compiles, and has the system give the memory that all will need
+        run(each, chosen, ways)
     taken = [run(bars, chosen, ways) for _ in range(rounds)]
     return {
         "rows": rows,
@@ -75,14 +76,23 @@ def run(bars: Bars, chosen: Sequence[Indicator], ways: Sequence[str]) -> dict[st
     if "lab, one core" in ways:
         with one_core():
             whole["lab, one core"] = seconds_of(lambda: compute(bars, every))
-            single["lab"] = [peer_seconds(partial(compute, bars), own_of(each)) for each in chosen]
+            single["lab"] = seconds_of_each([partial(compute, bars, own_of(each)) for each in chosen])
     for way in (way for way in PEERS if way in ways):
-        single[way] = [peer_seconds(call_of(way, each), arrays if way == "talib" else frame) for each in chosen]
+        given = arrays if way == "talib" else frame
+        single[way] = seconds_of_each(
+            [call and partial(call, given) for call in (call_of(way, each) for each in chosen)]
+        )
     return {"whole": whole, "single": single}
 
 
-def peer_seconds(call: Callable[[Any], Any] | None, given: Any) -> float | None:
-    return seconds_of(lambda: call(given)) if call else None
+def seconds_of_each(calls: Sequence[Callable[[], Any] | None]) -> list[float | None]:
+    """Of calls one after the other, whose results are all held to the end, as a frame of columns holds them."""
+    held, taken = [], list[float | None]()
+    for call in calls:
+        started = time.perf_counter()
+        held.append(call() if call else None)
+        taken.append(time.perf_counter() - started if call else None)
+    return taken
 
 
 def own_of(each: Indicator) -> list[Any]:

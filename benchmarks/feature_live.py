@@ -30,7 +30,7 @@ MONTHS = ("2023-04", "2023-05", "2023-06")
 Tried = tuple["np.typing.NDArray[np.int64]", Vector]  # rows, and the values there
 PANEL, PANEL_MONTH = ("AVAXUSDT", "FILUSDT", "NEARUSDT"), "2023-02"
 TRIED_ROWS, TRIED_IN_BATCH = 100, 1_000
-SECONDS_EACH = 3.0  # of a feature, each way; one that would take longer is tried on fewer rows
+SECONDS_EACH = 6.0  # of a feature, each way; one that would take longer is tried on fewer rows
 
 
 def new_bars(closes: int, symbols: int) -> dict[str, Any]:

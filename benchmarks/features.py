@@ -33,7 +33,7 @@ class Sizes:
 
     rounds: int = 3
     bars: tuple[int, ...] = (1_000_000, 5_000_000)  # TA-Lib; pandas at the first
-    classic_bars: int = 200_000
+    classic_bars: int = 1_000_000
     compared_bars: int = 200_000
     smart_bars: int = 100_000
     panel: int = 800
@@ -98,10 +98,11 @@ def indicators(sizes: Sizes) -> list[Table]:
     cells += [_totals(told[first], "pandas", "pandas"), _totals(few, "classic", "pandas-ta-classic")]
     notes = [
         "Drawn one-minute bars. lab goes from bars to a frame of columns with nulls, in one call: on every core as it "
-        "does by default, and on one. The peers go column by column from arrays or series in memory, on one core; "
-        "where one call gives several columns, it is counted once. lab's columns are mostly the indicator over the "
-        "price; what converts a peer's output to that is not timed. lab computes each row from a bounded look-back, "
-        "so that live gives the same bits; the peers carry recursions from the first row on.",
+        "does by default, and on one. The peers go column by column from arrays or series in memory, on one core, and "
+        "hold their columns to the end, as a frame does; where one call gives several columns, it is counted once. "
+        "lab's columns are mostly the indicator over the price; what converts a peer's output to that is not timed. "
+        "lab computes each row from a bounded look-back, so that live gives the same bits; the peers carry recursions "
+        "from the first row on.",
         "Each ratio is over the indicators that the peer has, lab's time for these being their share of its times one "
         "by one. pandas has whole-column formulas "
         "([benchmarks/feature_peers.py](../benchmarks/feature_peers.py)), no loop and no `apply`; pandas-ta-classic "
@@ -348,7 +349,7 @@ def live_equals_batch(sizes: Sizes) -> list[Table]:
         f"knows, beside the batch over all bars. {len(equal)} of {len(found)} features give the same bits on all of "
         f"{tried:,} values.",
         f"{len(whole)} were tried on every row that has its look-back; slower ones on rows evenly spread, and refits "
-        "on the first bars alone, as many as three seconds of each way allow. Quotes, books and side data are not in "
+        "on the first bars alone, as many as six seconds of each way allow. Quotes, books and side data are not in "
         "these bars and were drawn. Features across symbols are those of the first of AVAXUSDT, FILUSDT and NEARUSDT "
         "in 2023-02, compared close by close.",
         "Null: values that both ways leave out, as where a bar has no range.",
@@ -376,7 +377,7 @@ def page(tables: Sequence[Table], options: Any, sizes: Sizes) -> str:
     head = [
         "# Benchmarks: features",
         "",
-        f"Written by `{command}`; do not edit. Ways run in turn on the same bars, after a warm-up on few, "
+        f"Written by `{command}`; do not edit. Ways run in turn on the same bars, after a warm-up, "
         f"{sizes.rounds} {'round' if sizes.rounds == 1 else 'rounds'}; numbers are medians, with the range in "
         "brackets. A ratio above 1 says that the other takes longer. `pip install -e '.[test,bench]'` brings all that "
         "is compared.",

@@ -30,8 +30,7 @@ with suppress(OSError, AttributeError):  # other C libraries keep what is freed 
     _libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 KEYS = ("symbol", "time")
-PART_ROWS = 65_536
-BLOCK_ROWS = 16_384  # so that columns of them stay in the processor's cache
+PART_ROWS = 131_072  # of fewer, threads would wait more for each other than they compute
 Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
 
 
@@ -153,17 +152,12 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     places = dict(zip((each.name for each in features), values, strict=True))
     for name, column in expressions(frame, known, age).items():
         places[name][:] = column
-    for each in features:
-        if each.lookback > frame.height:
-            places[each.name][:] = np.nan
-    functions = [each for each in known if each.arguments]
-    longest = max((each.lookback for each in functions), default=1)
-    for start in range(0, frame.height, BLOCK_ROWS):
-        first, stop = max(start - longest + 1, 0), min(start + BLOCK_ROWS, frame.height)
-        block = {name: array[first:stop] for name, array in arrays.items()}
-        with sharing(Shared(block.values())):
-            for each in functions:
-                places[each.name][start:stop] = applied(each, block, age + first)[start - first :]
+    with sharing(Shared(arrays.values())):
+        for each in features:
+            if each.lookback > frame.height:
+                places[each.name][:] = np.nan
+            elif each.arguments:
+                places[each.name][:] = applied(each, arrays, age)
     columns = [_column(column, each.lookback) for column, each in zip(values, features, strict=True)]
     return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(columns, [each.name for each in features])))
 
@@ -176,8 +170,7 @@ class Latest:
         by_bars: dict[int, list[Feature]] = {}
         for each in features:
             by_bars.setdefault(_at_least(each.lookback), []).append(each)
-        # Those that look about equally far back share what they rest on, and need no more bars than that.
-        self._looks = [(bars, some, read_by(some), _expressed(some)) for bars, some in sorted(by_bars.items())]
+        self._looks = [(bars, read_by(some), _expressed(some), _called(some)) for bars, some in by_bars.items()]
 
     @property
     def needs(self) -> set[str]:
@@ -186,21 +179,19 @@ class Latest:
 
     def of(self, recent: Recent) -> list[float]:
         """One value a feature from these bars, NaN for null."""
-        found: dict[str, float] = {}
+        height, found = recent.height, dict[str, float]()
         with np.errstate(all="ignore"):
-            for bars, features, reads, expressed in self._looks:
-                seen = min(bars, recent.height)
+            for bars, reads, expressed, called in self._looks:
+                seen = min(bars, height)
                 age = recent.age - seen + 1
-                arrays = {name: recent.column(name, seen) for name in reads}
+                arrays: dict[str, Any] = {name: recent.column(name, seen) for name in reads} | {AGE: age}
                 if expressed:
                     frame = recent.frame(sorted({name for each in expressed for name in each.needs}), seen)
                     found |= {name: float(column[-1]) for name, column in expressions(frame, expressed, age).items()}
-                with sharing(Shared(arrays.values())):
-                    for each in features:
-                        if each.arguments and each.lookback <= seen:
-                            found[each.name] = float(_applied(each, arrays, age)[-1])
-        short = {each.name for each in self._features if each.lookback > recent.height}
-        values = [math.nan if each.name in short else found[each.name] for each in self._features]
+                for name, lookback, formula, sources in called:
+                    if lookback <= seen:
+                        found[name] = float(formula(*[arrays[source] for source in sources])[-1])
+        values = [found.get(each.name, math.nan) if each.lookback <= height else math.nan for each in self._features]
         return [value if math.isfinite(value) else math.nan for value in values]
 
 
@@ -218,9 +209,18 @@ def _expressed(features: Sequence[Feature]) -> list[Feature]:
     return [each for each in features if not each.arguments]
 
 
+def _called(features: Sequence[Feature]) -> list[tuple[str, int, Callable[..., Vector], list[str]]]:
+    """Name, look-back, formula and what it takes, of those that are functions."""
+    return [
+        (each.name, each.lookback, cast("Callable[..., Vector]", each.formula), _sources(each))
+        for each in features
+        if each.arguments
+    ]
+
+
 def read_by(features: Sequence[Feature]) -> list[str]:
     """The columns that formulas of the function kind read."""
-    return sorted({_source(each, name) for each in features for name in each.arguments} - {AGE})
+    return sorted({name for each in features for name in _sources(each)} - {AGE})
 
 
 def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vector]:
@@ -230,13 +230,10 @@ def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vec
 
 def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
     """A formula of the function kind over these columns, of which the first row is number `age`."""
+    formula = cast("Callable[..., Vector]", feature.formula)
+    columns = [age if name == AGE else arrays[name] for name in _sources(feature)]
     with np.errstate(all="ignore"):  # what has no value comes out as NaN or infinite, and is null in the end
-        return np.asarray(_applied(feature, arrays, age), dtype=np.float64)
-
-
-def _applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
-    formula = cast(Callable[..., Vector], feature.formula)
-    return formula(*[age if name == AGE else arrays[_source(feature, name)] for name in feature.arguments])
+        return np.asarray(formula(*columns), dtype=np.float64)
 
 
 def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> dict[str, Vector]:
@@ -273,9 +270,9 @@ def _column(values: Vector, lookback: int) -> Any:
     return pa.Array.from_buffers(pa.float64(), values.size, [pa.py_buffer(bits), pa.py_buffer(values)])
 
 
-def _source(feature: Feature, argument: str) -> str:
-    """The column that an argument of a feature's formula stands for."""
-    return feature.column_of(argument) if feature.across and argument in COMPARED else argument
+def _sources(feature: Feature) -> list[str]:
+    """The columns that the arguments of a feature's formula stand for."""
+    return [feature.column_of(each) if feature.across and each in COMPARED else each for each in feature.arguments]
 
 
 def _array(column: pl.Series) -> Vector:

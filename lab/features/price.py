@@ -34,8 +34,13 @@ def near_log(s: float) -> float:
 
 
 @shared
-@compiled
 def log_ratio(x: Vector, y: Vector) -> Vector:
+    """ln(x / y), as `log_of_ratio`."""
+    return log_of_ratios(x, y)
+
+
+@compiled
+def log_of_ratios(x: Vector, y: Vector) -> Vector:
     """ln(x / y), as `log_of_ratio`, many at a time where all of them are near."""
     n = x.size
     out = np.empty(n)
@@ -70,11 +75,13 @@ def write_logs(x: Vector, unit: float, out: Vector) -> None:
 
 
 @shared
+@compiled
 def log_change(close: Vector, bars: int = 1) -> Vector:
     """ln(close / close `bars` bars ago)."""
-    out = np.full(close.size, np.nan)
-    if bars < close.size:
-        out[bars:] = log_ratio(close[bars:], close[: close.size - bars])
+    n = close.size
+    out = np.empty(n)
+    out[:bars] = np.nan
+    out[bars:] = log_of_ratios(close[bars:], close[: max(n - bars, 0)])
     return out
 
 

@@ -4,6 +4,7 @@ While columns of the same bars are computed together, a function marked `shared`
 and of what other shared functions made of them. What rests on anything else is computed and forgotten.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,17 +15,19 @@ import numpy as np
 
 from lab.nouns import Vector
 
+MOST = 24  # as those of a part should stay near the processor
 P = ParamSpec("P")
 R = TypeVar("R")
 Made = Vector | tuple[Vector, ...]
 
 
 class Shared:
-    """What was made of these columns; nobody may write into it."""
+    """What was lately made of these columns, at most MOST results of it; nobody may write into them."""
 
     def __init__(self, columns: Iterable[Vector]) -> None:
-        self._known = {id(column): column for column in columns}  # held, so that no other array gets their ids
-        self._made: dict[tuple[Any, ...], Made] = {}
+        self._columns = {id(column): column for column in columns}
+        self._made: OrderedDict[tuple[Any, ...], tuple[tuple[Any, ...], Made]] = OrderedDict()
+        self._known = set(self._columns)
 
     def result(self, function: Callable[..., Made], arguments: tuple[Any, ...]) -> Made:
         """What `function` makes of these arguments: made before, or now."""
@@ -37,15 +40,19 @@ class Shared:
             else:
                 call.append(each)
         key = tuple(call)
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = self.keep(function(*arguments))
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._made[key][1]
+        made = self.keep(function(*arguments))
+        self._made[key] = (arguments, made)  # arguments are held, so that no other array gets their ids
+        self._known.update(map(id, arrays_in(made)))
+        if len(self._made) > MOST:
+            _, (_, dropped) = self._made.popitem(last=False)
+            self._known.difference_update(map(id, arrays_in(dropped)))
         return made
 
     def keep(self, made: Made) -> Made:
-        """Count what was made among the columns that more may be made of."""
-        for each in arrays_in(made):
-            self._known[id(each)] = each
+        """What others may share from now on."""
         return made
 
 
@@ -70,7 +77,7 @@ def shared(function: Callable[P, R]) -> Callable[P, R]:
         now = _now.get()
         if now is None or kwargs:
             return function(*args, **kwargs)
-        return cast(R, now.result(cast(Callable[..., Made], function), args))
+        return cast(R, now.result(cast("Callable[..., Made]", function), args))
 
     return once
 

@@ -516,7 +516,7 @@ def one_sidedness(x: Vector, y: Vector) -> Vector:
 def linear_sum(x: Vector, window: int, age: int) -> Vector:
     """Sum of the last `window` values, the latest weighing `window`, the one before one less, the oldest 1."""
     n = x.size
-    out = np.full(n, np.nan)
+    out = np.empty(n)
     # The weights of a tail fall from M to 1: the sum of its M sums from the block's end on.
     tail = np.zeros(window + 1)
     for start in range(-age % window, n, window):
@@ -632,10 +632,10 @@ def log_line(close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vect
     no deviations.
     """
     n = close.size
-    slope = np.full(n, np.nan)
-    residual = np.full(n, np.nan)
-    squares = np.full(n, np.nan)
-    explained = np.full(n, np.nan)
+    slope = np.empty(n)
+    residual = np.empty(n)
+    squares = np.empty(n)
+    explained = np.empty(n)
     logs = np.empty(window)
     tail_y, tail_yy, tail_ty = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
     share = 1 / window

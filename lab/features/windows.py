@@ -61,7 +61,8 @@ def lag(x: Vector, bars: int = 1) -> Vector:
     """Each value `bars` rows earlier."""
     if bars < 0:
         raise ValueError("a lag of fewer than 0 bars would read the future")
-    out = np.full(x.size, np.nan)
+    out = np.empty(x.size)
+    out[:bars] = np.nan
     for t in range(bars, x.size):
         out[row(t)] = x[row(t - bars)]
     return out
@@ -152,7 +153,7 @@ def weights(decay: float, length: int) -> tuple[Vector, float]:
 def scaled_sum(x: Vector, window: int, scale: float, age: int) -> Vector:
     """`scale` times the sum of the last `window` values."""
     n = x.size
-    out = np.full(n, np.nan)
+    out = np.empty(n)
     tail = np.zeros(window + 1)
     for start in range(-age % window, n, window):
         total = 0.0
@@ -175,7 +176,7 @@ def scaled_exponential_sum(x: Vector, fading: Vector, scale: float, age: int) ->
     """
     n = x.size
     length = fading.size - 1
-    out = np.full(n, np.nan)
+    out = np.empty(n)
     tail = np.zeros(length + 1)
     decay = fading[1]
     twice = decay * decay
@@ -238,8 +239,8 @@ def rolling_squares(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     Values that are equal but for rounding have no deviation: the sum is exactly 0.
     """
     n = x.size
-    mean = np.full(n, np.nan)
-    squares = np.full(n, np.nan)
+    mean = np.empty(n)
+    squares = np.empty(n)
     tail_1 = np.zeros(window + 1)
     tail_2 = np.zeros(window + 1)
     share = 1.0 / window
@@ -320,9 +321,9 @@ def rolling_shape(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
 def rolling_products(x: Vector, y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
     """Over the last `window` pairs: squared deviations of x, of y, and their products, summed; 0 where constant."""
     n = x.size
-    xx = np.full(n, np.nan)
-    yy = np.full(n, np.nan)
-    xy = np.full(n, np.nan)
+    xx = np.empty(n)
+    yy = np.empty(n)
+    xy = np.empty(n)
     head_x, head_y = np.zeros(window), np.zeros(window)
     tail_x, tail_y = np.zeros(window + 1), np.zeros(window + 1)
     tail_xx, tail_yy, tail_xy = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
@@ -382,9 +383,9 @@ def rolling_line(y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vect
     R² is NaN where the values are equal.
     """
     n = y.size
-    slope = np.full(n, np.nan)
-    end = np.full(n, np.nan)
-    r_squared = np.full(n, np.nan)
+    slope = np.empty(n)
+    end = np.empty(n)
+    r_squared = np.empty(n)
     tail_y, tail_yy, tail_ty = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
     share = 1.0 / window
     per_tt = 12 / (window * (window * window - 1.0))
@@ -456,7 +457,7 @@ def since_lowest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
 def extreme(x: Vector, window: int, sign: float, age: int) -> Vector:
     """The largest of the last `window` values, or with `sign` -1 the smallest."""
     n = x.size
-    out = np.full(n, np.nan)
+    out = np.empty(n)
     tail = np.full(window + 1, -np.inf)
     for start in range(-age % window, n, window):
         top = -np.inf
@@ -478,7 +479,7 @@ def extreme(x: Vector, window: int, sign: float, age: int) -> Vector:
 def since_extreme(x: Vector, window: int, sign: float, oldest: bool, age: int) -> Vector:
     """Bars since the largest of the last `window` values, or with `sign` -1 the smallest."""
     n = x.size
-    out = np.full(n, np.nan)
+    out = np.empty(n)
     tail = np.full(window + 1, -np.inf)
     place = np.zeros(window + 1)  # of each tail's largest, in rows before the block
     for start in range(-age % window, n, window):

@@ -125,12 +125,11 @@ def test_any_row_of_a_hostile_market_can_be_recomputed_from_its_lookback_alone(
         assert wrong == []
 
 
-def test_parts_and_blocks_of_any_size_give_the_same_bits(alone: list[Feature], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_any_size_give_the_same_bits(alone: list[Feature], monkeypatch: pytest.MonkeyPatch) -> None:
     market = hostile_beyond(400)
     features = [each for each in alone if each.lookback <= 400]
     whole = compute(market, features)
     monkeypatch.setattr(computing, "PART_ROWS", 170)
-    monkeypatch.setattr(computing, "BLOCK_ROWS", 60)
     assert len(features) > 200
     assert compute(market, features).equals(whole)
 
