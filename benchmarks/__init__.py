@@ -1,1 +1,3 @@
-"""Speed and memory, side by side with what people use today."""
+"""Measurements of `lab` beside what people use, each made by a command."""
+
+import lab  # noqa: F401  before Polars, as the command line does

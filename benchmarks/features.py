@@ -102,7 +102,7 @@ def indicators(sizes: Sizes) -> list[Table]:
         "hold their columns to the end, as a frame does; where one call gives several columns, it is counted once. "
         "lab's columns are mostly the indicator over the price; what converts a peer's output to that is not timed. "
         "lab computes each row from a bounded look-back, so that live gives the same bits; the peers carry recursions "
-        "from the first row on.",
+        "from the first row on. Before each way, memory for all columns is taken and given back.",
         "Each ratio is over the indicators that the peer has, lab's time for these being their share of its times one "
         "by one. pandas has whole-column formulas "
         "([benchmarks/feature_peers.py](../benchmarks/feature_peers.py)), no loop and no `apply`; pandas-ta-classic "

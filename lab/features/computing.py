@@ -1,12 +1,10 @@
 """Bars → columns: one stretch after the other, some rows at a time, on every core."""
 
-import ctypes
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -21,13 +19,6 @@ from lab.errors import MissingColumns
 from lab.features.recent import Recent
 from lab.features.sharing import Shared, sharing
 from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
-
-with suppress(OSError, AttributeError):  # other C libraries keep what is freed without being asked
-    # glibc gives blocks of this size back to the system whenever they are freed, and taking them anew, page by page,
-    # costs as much as computing what goes into them. Kept are at most 256 MiB.
-    _libc = ctypes.CDLL(None)
-    _libc.mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
-    _libc.mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 KEYS = ("symbol", "time")
 PART_ROWS = 131_072  # of fewer, threads would wait more for each other than they compute
