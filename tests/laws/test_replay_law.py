@@ -1,17 +1,20 @@
 """Recorded bars, fed one at a time, give the pipeline's decisions, exactly."""
 
-from datetime import UTC, datetime, timedelta
+import math
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab import pipeline, store
 from lab.errors import BadBars, DamagedData, LabError, UsageError
 from lab.experiment import Experiment
 from lab.live import Live
-from lab.nouns import Bars, Decision, Piece, Run
+from lab.nouns import PRICES, Bars, Decision, Piece, Run, bar_of
 from lab.sources import synthetic
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -167,3 +170,55 @@ def test_a_run_whose_feature_file_says_something_else_by_now_is_refused(tmp_path
     file.write_text(text.replace("shift(1)", "shift(1) - 1"))
     with pytest.raises(LabError, match=r"mine\.py is not the file that run"):
         Live(run)
+
+
+NUMBERS_TRIED = st.sampled_from([None, math.nan, math.inf, -math.inf, -1.0, 0.0, 0.5, 1.0, 2.0, 1e308])
+LIKELY = st.sampled_from([1.0, 2.0])
+
+
+@given(
+    prices=st.tuples(*[LIKELY | LIKELY | NUMBERS_TRIED] * 4),
+    volume=NUMBERS_TRIED,
+    extras=st.dictionaries(st.sampled_from(["buy_volume", "trades", "funding_rate", "ofi_3"]), NUMBERS_TRIED),
+)
+def test_a_bar_on_its_own_is_judged_as_in_a_table(
+    prices: tuple[float | None, ...], volume: float | None, extras: dict[str, float | None]
+) -> None:
+    numbers = {**dict(zip(PRICES, prices, strict=True)), "volume": volume, **extras}
+    row = {"symbol": "X", "time": START, **numbers}
+    try:
+        expected: str | dict[str, Any] = Bars.of(pl.DataFrame([row]), "1m").frame.row(0, named=True)
+    except BadBars as refusal:
+        expected = refusal.problem.rpartition(": ")[2]
+    try:
+        symbol, time, found = bar_of(row)
+    except BadBars as refusal:
+        assert refusal.problem.rpartition(": ")[2] == expected
+    else:
+        assert isinstance(expected, dict)
+        assert (symbol, time) == ("X", START)
+        given_numbers = {name: value for name, value in found.items() if not math.isnan(value)}
+        assert given_numbers == {name: expected[name] for name in numbers if expected[name] is not None}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"symbol": None}, "has no symbol or no time"),
+        ({"time": "2024-01-01"}, "has no symbol or no time"),
+        ({"close": "much"}, "could not convert string to float: 'much'"),
+        ({"close": [1.0]}, "float"),
+    ],
+)
+def test_what_is_no_bar_at_all_is_refused_by_name(change: dict[str, Any], problem: str) -> None:
+    row = {"symbol": "X", "time": START, **dict.fromkeys(PRICES, 1.0), "volume": 1.0, **change}
+    with pytest.raises(BadBars, match=problem):
+        bar_of(row)
+
+
+def test_a_time_without_a_zone_is_utc_and_one_of_another_zone_is_the_same_moment() -> None:
+    row = {"symbol": "X", **dict.fromkeys(PRICES, 1.0), "volume": 1.0}
+    elsewhere = START.astimezone(timezone(timedelta(hours=5)))
+    times = [bar_of({**row, "time": time})[1] for time in (START, START.replace(tzinfo=None), elsewhere)]
+    assert times == [START] * 3
+    assert {time.tzinfo for time in times} == {UTC}
