@@ -21,7 +21,8 @@ from lab.features.sharing import Shared, sharing
 from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
 
 KEYS = ("symbol", "time")
-PART_ROWS = 131_072  # of fewer, threads would wait more for each other than they compute
+PART_ROWS = 131_072
+LARGE = 32_768  # rows of a part; with fewer, threads wait for Python's lock longer than they compute
 Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
 
 
@@ -284,8 +285,9 @@ def _parts(bars: Bars, since: datetime | None) -> Iterator[Part]:
 def _in_order(work: Callable[[Part], pl.DataFrame], parts: Sequence[Part]) -> Iterator[pl.DataFrame]:
     """What becomes of each part, in order; as many are under way as there are cores, and no more wait."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1 or sum(part.stop - part.start for part in parts) < PART_ROWS:
-        yield from map(work, parts)  # starting threads would take longer
+    rows = sum(part.stop - part.start for part in parts)
+    if min(cores, len(parts)) == 1 or rows < LARGE * len(parts):
+        yield from map(work, parts)  # threads would mostly wait for each other
         return
     with ThreadPoolExecutor(cores) as pool:
         remaining = iter(parts)

@@ -130,6 +130,7 @@ def test_parts_of_any_size_give_the_same_bits(alone: list[Feature], monkeypatch:
     features = [each for each in alone if each.lookback <= 400]
     whole = compute(market, features)
     monkeypatch.setattr(computing, "PART_ROWS", 170)
+    monkeypatch.setattr(computing, "LARGE", 1)  # on every core
     assert len(features) > 200
     assert compute(market, features).equals(whole)
 
