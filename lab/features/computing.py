@@ -47,7 +47,7 @@ def compute(bars: Bars, features: Sequence[Feature], since: datetime | None = No
 
 
 def compute_in_parts(bars: Bars, features: Sequence[Feature], since: datetime | None = None) -> Iterator[pl.DataFrame]:
-    """What `compute` returns, some tens of thousands of rows at a time, in order."""
+    """What `compute` returns, at most PART_ROWS rows at a time, in order."""
     require_columns(bars, {each.name: each.needs for each in features})
     keys = bars.frame.select(KEYS)
     nothing = pl.DataFrame(schema={each.name: pl.Float64 for each in features})
