@@ -141,9 +141,9 @@ class Bars:
             raise BadBars(f"bars lack {', '.join(missing)}", fix=f"name the columns, e.g. --map {missing[0]}=COLUMN")
         wanted = {**BAR_COLUMNS, **{name: pl.Float64() for name in OPTIONAL_COLUMNS if name in frame.columns}}
         typed = frame.select(pl.col(name).cast(dtype) for name, dtype in wanted.items()).sort("symbol", "time")
-        faults = typed.select(fault(tuple(typed.columns)).alias("fault"))["fault"]
-        if faults.null_count() < typed.height:
-            wrong = typed.with_columns(faults).filter(pl.col("fault").is_not_null())
+        reasons = typed.select(fault(tuple(typed.columns)).alias("fault"))["fault"]
+        if reasons.null_count() < typed.height:
+            wrong = typed.with_columns(reasons).filter(pl.col("fault").is_not_null())
             first = wrong.row(0, named=True)
             raise BadBars(
                 f"{wrong.height} of {typed.height} rows cannot be bars; "
@@ -248,13 +248,13 @@ def bar_of(row: Mapping[str, Any]) -> tuple[str, datetime, dict[str, float]]:
         raise BadBars(f"a bar of {symbol!r} at {time!r} has no symbol or no time", fix="correct it or leave it out")
     try:
         given = {name: float(row[name]) for name in NUMBERS if row.get(name) is not None}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadBars(f"{symbol} at {time}: {error}", fix="correct the bar or leave it out") from error
     # A price that is missing breaks a rule, another number that is missing breaks none.
     known = dict.fromkeys(PRICES, math.nan) | {"volume": LARGEST} | given
     for is_broken, reason in faults(known):
         if is_broken:
-            raise BadBars(f"the bar cannot be one, {symbol} at {time}: {reason}", fix="correct it or leave it out")
+            raise BadBars(f"{symbol} at {time} is no bar: {reason}", fix="correct it or leave it out")
     zoned = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     return symbol, zoned, {name: given.get(name, math.nan) for name in NUMBERS}
 

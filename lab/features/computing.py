@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from lab.compiled import compiled
 from lab.errors import MissingColumns
 from lab.features.recent import Recent
 from lab.features.sharing import Shared, sharing
@@ -161,7 +160,7 @@ class Latest:
         self._features = features
         by_bars: dict[int, list[Feature]] = {}
         for each in features:
-            by_bars.setdefault(_at_least(each.lookback), []).append(each)
+            by_bars.setdefault(_power_of_two(each.lookback), []).append(each)
         self._looks = [(bars, read_by(some), _expressed(some), _called(some)) for bars, some in by_bars.items()]
 
     @property
@@ -192,7 +191,7 @@ def latest(recent: Recent, features: Sequence[Feature]) -> list[float]:
     return Latest(features).of(recent)
 
 
-def _at_least(lookback: int) -> int:
+def _power_of_two(lookback: int) -> int:
     """The power of two, from 64 on, that is no less."""
     return max(64, 1 << (lookback - 1).bit_length())
 
@@ -243,15 +242,6 @@ def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> d
     if values.height < frame.height:  # of constants alone
         values = frame.select(pl.first()).with_columns(wanted)
     return {each.meta.output_name(): values[each.meta.output_name()].to_numpy() for each in wanted}
-
-
-@compiled
-def settled(x: Vector, lookback: int) -> Vector:
-    """`x` with NaN where there is no finite number, and on the rows that have no `lookback` before them."""
-    out = np.empty(x.size)
-    for t in range(x.size):
-        out[t] = x[t] if t >= lookback - 1 and math.isfinite(x[t]) else np.nan
-    return out
 
 
 def _column(values: Vector, lookback: int) -> Any:

@@ -1,16 +1,15 @@
 """The latest bars of one symbol, kept as formulas read them while bars come in."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Self, cast
 
 import numpy as np
 import polars as pl
 
-from lab.nouns import TIME, Vector
+from lab.nouns import MICROSECOND, TIME, Vector
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Recent:

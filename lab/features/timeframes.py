@@ -1,12 +1,14 @@
 """Any feature on larger bars, as of the last of them that had closed: `rsi(14)@1h`."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
+from lab.compiled import compiled
 from lab.errors import UsageError
-from lab.features.computing import expressions, settled
+from lab.features.computing import expressions
 from lab.features.formulas import taking
 from lab.merging import MERGED, Rows, merged
 from lab.nouns import INTERVALS, MICROSECOND, Feature, Vector, interval_length
@@ -67,3 +69,12 @@ def _over_larger(feature: Feature, columns: dict[str, Vector], first: Rows, age:
     else:
         values = feature.formula(*(age if name == "age" else larger[name] for name in feature.arguments))
     return settled(values, feature.lookback)
+
+
+@compiled
+def settled(x: Vector, lookback: int) -> Vector:
+    """`x` with NaN where there is no finite number, and on the rows that have no `lookback` before them."""
+    out = np.empty(x.size)
+    for t in range(x.size):
+        out[t] = x[t] if t >= lookback - 1 and math.isfinite(x[t]) else np.nan
+    return out

@@ -208,6 +208,7 @@ def test_a_bar_on_its_own_is_judged_as_in_a_table(
         ({"time": "2024-01-01"}, "has no symbol or no time"),
         ({"close": "much"}, "could not convert string to float: 'much'"),
         ({"close": [1.0]}, "float"),
+        ({"close": 10**400}, "int too large to convert to float"),
     ],
 )
 def test_what_is_no_bar_at_all_is_refused_by_name(change: dict[str, Any], problem: str) -> None:

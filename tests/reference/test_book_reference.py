@@ -149,7 +149,7 @@ def test_interest_changes_by_its_logarithm_and_mood_on_its_scale() -> None:
     ],
 )
 def test_quotes_are_told_from_their_lookback_alone(text: str) -> None:
-    certify(plain(text))
+    assert certify(plain(text)).memory <= plain(text).lookback
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ SCALED: list[Any] = [
     "text", [*SCALED, "hasbrouck_lambda(9)", "ofi_zscore(9)", "ofi_of_depth(9)", "deep_ofi_zscore(9)"]
 )
 def test_flow_and_liquidity_are_told_from_their_lookback_alone(text: str) -> None:
-    certify(plain(text))
+    assert certify(plain(text)).memory <= plain(text).lookback
 
 
 @pytest.mark.parametrize("text", SCALED)
