@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lab.nouns import BOOK_LEVELS, Vector
+from lab.nouns import OFI_COLUMNS, Vector
 
 Rows = npt.NDArray[np.integer[Any]]
-FLOWS = tuple(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1))
-SUMS = ("volume", "buy_volume", "quote_volume", "trades", "headlines", "sentiment", *FLOWS)
+SUMS = ("volume", "buy_volume", "quote_volume", "trades", "headlines", "sentiment", *OFI_COLUMNS)
 STANDING = (
     *("close", "bid", "ask", "bid_size", "ask_size", "micro_price", "depth_slope"),
     *("funding_rate", "open_interest", "accounts_ratio", "taker_ratio", "premium", "mood"),

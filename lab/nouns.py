@@ -40,12 +40,13 @@ BAR_COLUMNS: Mapping[str, pl.DataType] = {
     **{name: pl.Float64() for name in (*PRICES, "volume")},
 }
 BOOK_LEVELS = 10  # for which bars hold order-flow imbalance
+OFI_COLUMNS = tuple(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1))
 # Columns that bars may or may not have, and who has them.
 OPTIONAL_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(("buy_volume", "quote_volume", "trades"), "klines of Binance, or lab bars from trades"),
     "vwap": "lab bars from trades",
     **dict.fromkeys(("bid", "ask", "bid_size", "ask_size", "spread", "micro_price"), "lab bars --book, from quotes"),
-    **{f"ofi_{level}": "lab bars --book, from books" for level in range(1, BOOK_LEVELS + 1)},
+    **dict.fromkeys(OFI_COLUMNS, "lab bars --book, from books"),
     "depth_slope": "lab bars --book, from books",
     "funding_rate": '[data] join = ["funding"]',
     **dict.fromkeys(("open_interest", "accounts_ratio", "taker_ratio"), '[data] join = ["metrics"]'),
@@ -54,7 +55,7 @@ OPTIONAL_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(("headlines", "sentiment"), '[data] join = ["news"]'),
 }
 SIGNED = {  # may be < 0
-    *(f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)),
+    *OFI_COLUMNS,
     *("spread", "funding_rate", "premium", "sentiment"),
 }
 

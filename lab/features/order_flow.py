@@ -24,9 +24,8 @@ from lab.features.windows import (
     rolling_sum,
     rolling_zscore,
 )
-from lab.nouns import AGE, BOOK_LEVELS, Bars, Formula, Matrix, Numbers, Vector
+from lab.nouns import AGE, BOOK_LEVELS, OFI_COLUMNS, Bars, Formula, Matrix, Numbers, Vector
 
-OFI_LEVELS = [f"ofi_{level}" for level in range(1, BOOK_LEVELS + 1)]
 FEWEST_BOOKS = 50
 
 
@@ -258,7 +257,7 @@ def deep_ofi_zscore(window: int = 60) -> Formula:
     def zscore(age: int, *levels: Vector) -> Vector:
         return rolling_zscore(reduce(np.add, levels), window, age)
 
-    return taking([AGE, *OFI_LEVELS], zscore)
+    return taking([AGE, *OFI_COLUMNS], zscore)
 
 
 def fit_ofi(bars: Bars) -> Numbers:
@@ -267,7 +266,7 @@ def fit_ofi(bars: Bars) -> Numbers:
     Weights add up to 1 in size and to more than 0; `scale` is the deviation of what they make of the training bars.
     Bars without one of the levels are left out; under 50 others, or none that differ, is NotEnoughHistory.
     """
-    levels = bars.frame.select(OFI_LEVELS).drop_nulls().to_numpy()
+    levels = bars.frame.select(OFI_COLUMNS).drop_nulls().to_numpy()
     deviations = levels.std(axis=0) if len(levels) else np.zeros(BOOK_LEVELS)
     if len(levels) < FEWEST_BOOKS or not deviations.any():
         raise NotEnoughHistory(
@@ -287,7 +286,7 @@ def first_component(levels: Matrix) -> Vector:
     return weights
 
 
-@fitted_feature(fit=fit_ofi, lookback=lambda: 1, needs=OFI_LEVELS)
+@fitted_feature(fit=fit_ofi, lookback=lambda: 1, needs=OFI_COLUMNS)
 def integrated_ofi(numbers: Numbers) -> Formula:
     """First principal component of order-flow imbalance at ten levels, over its deviation on training bars.
 
@@ -301,7 +300,7 @@ def integrated_ofi(numbers: Numbers) -> Formula:
             total += weight * level
         return total
 
-    return taking(OFI_LEVELS, component)
+    return taking(OFI_COLUMNS, component)
 
 
 def slope_weights(window: int) -> Vector:
