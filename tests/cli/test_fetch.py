@@ -232,7 +232,7 @@ def test_an_interrupt_keeps_what_is_finished(archive: Archive, tmp_path: Path) -
 
     def stall(*_: object) -> None:
         stuck.append(time.monotonic())
-        time.sleep(4)
+        time.sleep(6)
 
     archive.play(third, [stall])
     command = ["fetch", "AAA", "--base-url", archive.url, "--start", "2026-03-01", "--end", "2026-03-04"]
@@ -241,7 +241,7 @@ def test_an_interrupt_keeps_what_is_finished(archive: Archive, tmp_path: Path) -
         while not (stuck and store.done(table)):
             assert process.poll() is None
             time.sleep(0.01)
-        time.sleep(0.5)  # in which the second day is finished, if not stored
+        time.sleep(1.5)  # in which the second day is finished, if not stored
         process.send_signal(signal.SIGINT)
         process.wait(timeout=10)
     assert process.returncode == 130

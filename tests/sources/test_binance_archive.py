@@ -293,12 +293,19 @@ def test_pieces_come_in_order_however_the_answers_come(archive: Archive) -> None
     assert 2 <= gauge.most <= 8
 
 
+def asked_of(archive: Archive) -> int:
+    """How many objects were asked for, their checksums aside."""
+    return len({path.removesuffix(".CHECKSUM") for path in archive.requests})
+
+
 def test_nobody_runs_far_ahead_of_a_slow_reader(archive: Archive) -> None:
     publish_year(archive, ("AAA", "BBB"))
     pieces = at(archive, spot).fetch(Request(("AAA", "BBB"), "1h", YEAR), {})
     next(pieces)
-    time.sleep(0.5)
-    assert len({path.removesuffix(".CHECKSUM") for path in archive.requests}) == 9
+    while asked_of(archive) < 9:
+        time.sleep(0.01)
+    time.sleep(0.5)  # in which it would run on, if it did
+    assert asked_of(archive) == 9
     assert len(list(pieces)) == 23
 
 
@@ -347,7 +354,7 @@ def test_an_interrupted_fetch_ends_at_once_and_leaves_no_threads(archive: Archiv
     ended = time.monotonic()
     interrupt.join()
     ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPool")]
-    assert (ours, time.monotonic() - ended < 0.5) == ([], True)
+    assert (ours, time.monotonic() - ended < 2) == ([], True)
     assert threading.active_count() <= before + 9  # the server's own
 
 
@@ -358,7 +365,7 @@ def test_a_fetch_that_is_closed_ends_at_once(archive: Archive) -> None:
     next(pieces)
     began = time.monotonic()
     pieces.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
 
 
 def test_an_error_comes_when_its_turn_comes(archive: Archive) -> None:

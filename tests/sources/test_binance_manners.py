@@ -137,4 +137,4 @@ def test_a_brake_holds_all_threads_until_the_last_of_its_times() -> None:
     with ThreadPoolExecutor(4) as threads:
         for turn in [threads.submit(pools.await_turn, url, began + 5) for _ in range(4)]:
             turn.result()
-    assert 0.3 <= time.monotonic() - began < 0.6
+    assert 0.3 <= time.monotonic() - began < 1.0
