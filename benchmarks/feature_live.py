@@ -34,12 +34,12 @@ SECONDS_EACH = 6.0  # of a feature, each way; one that would take longer is trie
 
 
 def new_bars(closes: int, symbols: int) -> dict[str, Any]:
-    """Milliseconds from a close to the columns of all symbols, one after the other, for each of `closes` closes."""
+    """Milliseconds from a close to the columns of all symbols, for each of `closes` closes."""
     chosen = [plain(text) for text in SETS["core"]()[::2][:CHOSEN]]
     kept = max(each.lookback for each in chosen)
     markets = [minutes(kept + closes, f"WALK-{number}", number) for number in range(symbols)]
-    row = Latest(chosen)
-    remembered = [Recent(f"WALK-{number}", sorted(row.needs), kept) for number in range(symbols)]
+    latest = Latest(chosen)
+    remembered = [Recent(f"WALK-{number}", sorted(latest.needs), kept) for number in range(symbols)]
     taken, last = [], [math.nan]
     for close in range(kept + closes):
         arrived = [bars.frame.row(close, named=True) for bars in markets]
@@ -47,9 +47,8 @@ def new_bars(closes: int, symbols: int) -> dict[str, Any]:
         for recent, bar in zip(remembered, arrived, strict=True):
             _, closed, numbers = bar_of(bar)
             recent.append(closed, numbers)
-            if close >= kept:
-                last = row.of(recent)
         if close >= kept:
+            last = latest.of(remembered)[-1].tolist()
             taken.append(1000 * (time.perf_counter() - started))
     # The last symbol's last row, against the batch over all of its bars.
     batch = compute(markets[-1], chosen).drop("symbol", "time").fill_null(math.nan).row(-1)
@@ -152,7 +151,7 @@ def compared_alone(panel: Sequence[Bars], feature: Feature) -> tuple[Tried, Vect
     def value(row: int) -> float:
         first = row + 1 - feature.lookback
         known = {name: array[first : row + 1] for name, array in arrays.items()}
-        found = float(applied(feature, known, first + 1)[-1])
+        found = float(applied(feature, {**known, AGE: np.array([first + 1])})[-1])
         return found if math.isfinite(found) else math.nan
 
     return tried(value, feature.lookback - 1, whole.size), whole

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lab import features, folds, pipeline, policy, runs
+from lab import folds, pipeline, policy, runs
 from lab.errors import BadBars, LabError, UsageError
-from lab.features import Latest, Recent
+from lab.features import Latest, LatestCompared, Recent
 from lab.models import MODELS
-from lab.nouns import COMPARED, NUMBERS, Bars, Decision, Feature, FittedModel, Fold, Run, Span, bar_of
+from lab.nouns import COMPARED, NUMBERS, Bars, Decision, Feature, FittedModel, Fold, Run, Span, Vector, bar_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Learned:
 
     since: datetime
     model: FittedModel
-    columns: Mapping[str, Latest]  # by symbol: those of the model in its order, then what sizes a position
+    plain: Latest  # the model's first columns, and behind them what sizes a position
+    fitted: Mapping[str, Latest]  # its other columns, by symbol
     lookback: int
 
 
@@ -48,7 +49,7 @@ class Live:
 
     run: Run
     _learned: list[Learned] = field(init=False)
-    _across: list[Feature] = field(init=False)
+    _compared: LatestCompared = field(init=False)
     _memories: dict[str, Memory] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,15 +61,15 @@ class Live:
                 fix=f"restore it, or make a run of what it says now: {self.run.manifest['command']}",
             )
         sizing = pipeline.sizing_of(self._experiment.policy)
-        self._sizing = Latest([sizing])
         self._learned = [self._load(fold, sizing) for fold in self.run.manifest["folds"]]
-        self._across = [each for each in self._experiment.plain_features if each.across]
+        across = [each for each in self._experiment.plain_features if each.across]
+        self._compared = LatestCompared(across)
         self._kept = max(sizing.lookback, *(each.lookback for each in self._learned))
         data = self.run.manifest["data"]
         bridge = folds.duration(self._experiment.data.bridge)
         self._unbroken_step = Bars(pl.DataFrame(), data["interval"], data["calendar"], bridge).unbroken_step
-        every = [self._sizing, *(own for each in self._learned for own in each.columns.values())]
-        compared = [each.column_of(what) for each in self._across for what in COMPARED]
+        every = [latest for each in self._learned for latest in (each.plain, *each.fitted.values())]
+        compared = [each.column_of(what) for each in across for what in COMPARED]
         self._columns = sorted({name for each in every for name in each.needs} & set(NUMBERS)) + compared
 
     def on_bar(self, bar: Mapping[str, Any]) -> Decision:
@@ -87,38 +88,37 @@ class Live:
         if len({time for _, time, _ in arrived}) > 1 or len({symbol for symbol, _, _ in arrived}) < len(arrived):
             raise BadBars("bars of different moments came together", fix="feed one close at a time, a bar a symbol")
         remembered = [self._remember(*each) for each in arrived]
-        if self._across:
-            self._compare(remembered)
-        return [self._decide(memory) for memory in remembered]
+        self._compared.write([memory.bars for memory in remembered])
+        return self._decided(remembered) if remembered else []
 
-    def _compare(self, memories: Sequence[Memory]) -> None:
-        recent = {memory.bars.symbol: memory.bars for memory in memories}
-        for symbol, values in features.compared_now(recent, self._across).items():
-            for name, value in values.items():
-                recent[symbol].amend(name, value)
-
-    def _decide(self, memory: Memory) -> Decision:
-        symbol, time = memory.bars.symbol, memory.last
+    def _decided(self, memories: Sequence[Memory]) -> list[Decision]:
+        time = memories[0].last
         learned = next((each for each in reversed(self._learned) if each.since <= time), None)
         if learned is None:
-            return Decision(symbol, time, None, 0.0)
-        known = learned.columns.get(symbol)  # none for a symbol that was not there to learn from
-        *values, volatility = (known or self._sizing).of(memory.bars)
-        ready = known is not None and memory.bars.age >= learned.lookback
-        score = float(learned.model.predict(np.array([values]))[0]) if ready else math.nan
+            return [Decision(memory.bars.symbol, time, None, 0.0) for memory in memories]
+        plain = learned.plain.of([memory.bars for memory in memories])
+        return [self._decide(memory, learned, values) for memory, values in zip(memories, plain, strict=True)]
+
+    def _decide(self, memory: Memory, learned: Learned, plain: Vector) -> Decision:
+        symbol = memory.bars.symbol
+        fitted = learned.fitted.get(symbol)  # none for a symbol that was not there to learn from
+        score = math.nan
+        if fitted and memory.bars.age >= learned.lookback:
+            values = np.concatenate([plain[:-1], fitted.of([memory.bars])[0]])
+            score = float(learned.model.predict(values.reshape(1, -1))[0])
         chosen = self._experiment.policy
         memory.side, memory.target = policy.step(
             memory.side,
             memory.target,
             score,
-            volatility,
+            float(plain[-1]),
             chosen.enter,
             chosen.exit,
             chosen.vol_per_bar(self.run.manifest["data"]["bars_per_year"]),
             chosen.resize_band,
             chosen.shorts,
         )
-        return Decision(symbol, time, None if math.isnan(score) else score, memory.target)
+        return Decision(symbol, memory.last, None if math.isnan(score) else score, memory.target)
 
     def _checked(self, bar: Mapping[str, Any]) -> tuple[str, datetime, dict[str, float]]:
         symbol, time, numbers = bar_of(bar)
@@ -147,9 +147,10 @@ class Live:
         train, test = (Span(*map(datetime.fromisoformat, facts[part])) for part in ("train", "test"))
         folder = pipeline.fold_folder(self.run.folder, Fold(facts["number"], train, test))
         experiment, fits = self._experiment, facts["numbers"]
-        columns = {}
-        for symbol in facts["symbols"]:
-            fitted = [each.freeze(fits[each.name][symbol]) for each in experiment.fitted_features]
-            columns[symbol] = Latest([*experiment.plain_features, *fitted, sizing])
+        fitted = {
+            symbol: Latest([each.freeze(fits[each.name][symbol]) for each in experiment.fitted_features])
+            for symbol in facts["symbols"]
+        }
         model: FittedModel = MODELS[experiment.model["name"]].load(folder / "model")
-        return Learned(test.start, model, columns, pipeline.longest_lookback(experiment, fits))
+        plain = Latest([*experiment.plain_features, sizing])
+        return Learned(test.start, model, plain, fitted, pipeline.longest_lookback(experiment, fits))

@@ -78,6 +78,7 @@ LONGEST_CLOSURE = timedelta(days=6)  # a market that opens on weekdays was close
 MICROSECOND = timedelta(microseconds=1)
 COMPARED = ("own", "market")  # what a formula that looks across symbols may take
 AGE = "age"  # number of a row in its unbroken stretch, from 1; formulas may use it to cut sums, not as a value
+Ages = npt.NDArray[np.int64]  # that of the first row, of each of the stretches of one length that lie end to end
 
 
 def interval_length(interval: str) -> timedelta:
@@ -329,7 +330,7 @@ def _any(conditions: Iterable[Any]) -> Any:
 
 
 # How a column follows from bars: a Polars expression, or a function of whole columns. A function's parameters name the
-# columns that it reads, as arrays with NaN for null (`time` in microseconds); `age`, if it has one, is the number of
+# columns that it reads, as arrays with NaN for null (`time` in microseconds); `age`, if it has one, holds the number of
 # the first row in its unbroken stretch.
 Formula = pl.Expr | Callable[..., Vector]
 
@@ -341,7 +342,8 @@ class Feature:
     `formula` runs over one unbroken stretch of one symbol and must depend on nothing but a row and the
     `lookback` - 1 rows before it. Values are null until `lookback` bars exist, and where the formula has none.
     `across` says what is known of all symbols at the same close; `interval` is that of the bars which the look-back
-    counts, where it depends on it.
+    counts, where it depends on it. If `end_to_end`, a formula that is a function may be given several stretches of
+    one length laid end to end, and `age` for each: from the `lookback`-th on, rows of each are what they are alone.
     """
 
     name: str
@@ -351,6 +353,7 @@ class Feature:
     lookback: int
     across: "Across | None" = None
     interval: str = ""
+    end_to_end: bool = False
 
     @cached_property
     def needs(self) -> list[str]:

@@ -41,15 +41,13 @@ from lab.features.catalogue import (
 from lab.features.certificates import Certificate, certified, proved
 from lab.features.computing import (
     Fits,
-    Latest,
-    compared_now,
     compute,
     compute_fitted,
     compute_in_parts,
     fit,
-    latest,
     over_stretch,
 )
+from lab.features.latest import Latest, LatestCompared, latest
 from lab.features.recent import Recent
 
 __all__ = [
@@ -58,10 +56,10 @@ __all__ = [
     "Certificate",
     "Fits",
     "Latest",
+    "LatestCompared",
     "Recent",
     "across_feature",
     "certified",
-    "compared_now",
     "compute",
     "compute_fitted",
     "compute_in_parts",

@@ -25,7 +25,7 @@ from lab.features.windows import (
     since_highest,
     since_lowest,
 )
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 WINDOWS = (5, 10, 20, 30, 60)
 
@@ -35,7 +35,7 @@ def above(x: Vector, than: Vector) -> Vector:
     return np.where(np.isnan(x) | np.isnan(than), np.nan, x > than)
 
 
-def share_of_rises(x: Vector, window: int, age: int) -> Vector:
+def share_of_rises(x: Vector, window: int, age: Ages) -> Vector:
     """Sum of the rises of the last `window` changes, in units of all of them."""
     moves = change(x)
     return rolling_sum(np.maximum(moves, 0.0), window, age) / rolling_sum(np.abs(moves), window, age)
@@ -189,7 +189,7 @@ def alpha_rank(window: int = 20) -> Formula:
 def alpha_rsv(window: int = 20) -> Formula:
     """RSV: (C - lowest low) / (highest high - lowest low) of `window` bars; null without range."""
 
-    def position(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def position(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         bottom = lowest(low, window, age)
         return (close - bottom) / (highest(high, window, age) - bottom)
 
@@ -212,7 +212,7 @@ def alpha_imin(window: int = 20) -> Formula:
 def alpha_imxd(window: int = 20) -> Formula:
     """IMXD: alpha_imax - alpha_imin."""
 
-    def between(high: Vector, low: Vector, age: int) -> Vector:
+    def between(high: Vector, low: Vector, age: Ages) -> Vector:
         since_low, since_high = since_lowest(low, window, age, True), since_highest(high, window, age, True)
         return (since_low - since_high) / window
 
@@ -232,7 +232,7 @@ def alpha_corr(window: int = 20) -> Formula:
 def alpha_cord(window: int = 20) -> Formula:
     """CORD: correlation of C / C[-1] with ln(V / V[-1] + 1) over `window` bars; null where a bar traded nothing."""
 
-    def correlation(close: Vector, volume: Vector, age: int) -> Vector:
+    def correlation(close: Vector, volume: Vector, age: Ages) -> Vector:
         before = lag(volume)
         grown = np.log(volume / np.where(before > 0, before, np.nan) + 1)
         return rolling_correlation(close / lag(close), grown, window, age)
@@ -292,7 +292,7 @@ def alpha_vstd(window: int = 20) -> Formula:
 def alpha_wvma(window: int = 20) -> Formula:
     """WVMA: deviation / mean of |C / C[-1] - 1| V over `window` bars; null where nothing moved or traded."""
 
-    def relative_deviation(close: Vector, volume: Vector, age: int) -> Vector:
+    def relative_deviation(close: Vector, volume: Vector, age: Ages) -> Vector:
         mean, squares = rolling_squares(np.abs(close / lag(close) - 1) * volume, window, age)
         ratio: Vector = np.sqrt(squares / (window - 1)) / mean
         return ratio

@@ -9,7 +9,7 @@ from lab.features.catalogue import feature
 from lab.features.order_flow import delta_of
 from lab.features.price import log_ratio
 from lab.features.windows import change, lag, rolling_mean, rolling_zscore
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 
 def middle(bid: Vector, ask: Vector) -> Vector:
@@ -103,7 +103,7 @@ def effective_spread(window: int = 20) -> Formula:
     Null where in one of the bars takers bought as much as they sold.
     """
 
-    def spread(vwap: Vector, bid: Vector, ask: Vector, buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def spread(vwap: Vector, bid: Vector, ask: Vector, buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         return rolling_mean(effective(buy_volume, volume, vwap, lag(middle(bid, ask))), window, age)
 
     return spread
@@ -116,7 +116,7 @@ def realised_spread(window: int = 20, delay: int = 5) -> Formula:
     m is the middle of the quotes, D the side takers were on. Huang & Stoll (1996), told only once it is known.
     """
 
-    def spread(vwap: Vector, bid: Vector, ask: Vector, buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def spread(vwap: Vector, bid: Vector, ask: Vector, buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         return rolling_mean(realised(vwap, middle(bid, ask), buy_volume, volume, delay), window, age)
 
     return spread
@@ -129,7 +129,7 @@ def quote_impact(window: int = 20, delay: int = 5) -> Formula:
     Of trades `delay` bars ago; Huang & Stoll (1996).
     """
 
-    def impact(vwap: Vector, bid: Vector, ask: Vector, buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def impact(vwap: Vector, bid: Vector, ask: Vector, buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         quoted = middle(bid, ask)
         paid = lag(effective(buy_volume, volume, vwap, lag(quoted)), delay)
         return rolling_mean(paid - realised(vwap, quoted, buy_volume, volume, delay), window, age)

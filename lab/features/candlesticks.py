@@ -12,7 +12,7 @@ import numpy as np
 from lab.compiled import compiled
 from lab.features.catalogue import feature
 from lab.features.windows import rolling_sum
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 LONG = 10  # bars that bodies, shadows and dojis are measured by
 NEAR = 5  # bars that nearness is measured by
@@ -140,7 +140,7 @@ def pattern_trend(length: int = 1) -> Formula:
 def pattern_balance(window: int = 20) -> Formula:
     """How many more of these patterns were bullish than bearish in the last `window` bars; a doji is neither."""
 
-    def balance(open: Vector, high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def balance(open: Vector, high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         total = np.sign(haramis(open, close))
         for one_sided in (engulfings, stars):
             total += np.sign(one_sided(open, close, BULLISH)) + np.sign(one_sided(open, close, BEARISH))

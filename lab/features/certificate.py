@@ -13,7 +13,7 @@ from lab.errors import LabError, LookAhead, UsageError
 from lab.features.computing import applied, arrays_of, compute, expressions, over_stretch
 from lab.features.markets import AFTER, ROUGH_MARKETS, rough_market, rough_panel
 from lab.features.sharing import Made, Shared, arrays_in, sharing
-from lab.nouns import TIME, Bars, Feature, Vector
+from lab.nouns import AGE, TIME, Bars, Feature, Vector
 
 MINUTE = 60_000_000  # microseconds
 TOLERANCE = 1e-9
@@ -125,7 +125,7 @@ class Stretch:
             if poison:
                 future = self.poisoned_arrays[poison]
                 known = {name: _followed(name, array, future[name][:poisoned]) for name, array in known.items()}
-            values = applied(self.feature, known, age)
+            values = applied(self.feature, {**known, AGE: np.array([age])})
         else:
             rows = self.frame.slice(first, bars)
             if poison:
@@ -138,11 +138,11 @@ class Stretch:
         return Stretch(self.kind, self.feature, self.frame.head(end))
 
     def is_untouched(self) -> bool:
-        fresh = arrays_of(self.frame, [self.feature])
+        fresh = {**arrays_of(self.frame, [self.feature]), AGE: np.array([1])}
         watched = Watched(fresh.values())
         if self.feature.arguments:
             with sharing(watched):
-                applied(self.feature, fresh, 1)
+                applied(self.feature, fresh)
         return watched.is_untouched()
 
 

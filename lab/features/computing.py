@@ -3,7 +3,7 @@
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,6 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from lab.errors import MissingColumns
-from lab.features.recent import Recent
 from lab.features.sharing import Shared, sharing
 from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
 
@@ -83,18 +82,6 @@ def compared(bars: Bars, features: Sequence[Feature]) -> list[pl.Series]:
     return columns
 
 
-def compared_now(recent: Mapping[str, Recent], features: Sequence[Feature]) -> dict[str, dict[str, float]]:
-    """The last row of those columns for each symbol, from their latest bars, which end at one close."""
-    values: dict[str, dict[str, float]] = {symbol: {} for symbol in recent}
-    for each in features:
-        if each.across:
-            own = [latest(recent[symbol], [each.across.inner])[0] for symbol in sorted(recent)]
-            market = each.across.compared(np.array(own), np.array([0, len(own)]))
-            for symbol, mine, others in zip(sorted(recent), own, market, strict=True):
-                values[symbol] |= {each.column_of("own"): mine, each.column_of("market"): float(others)}
-    return values
-
-
 def fit(bars: Bars, features: Sequence[FittedFeature]) -> Fits:
     """Numbers of every fitted feature for every symbol, read from these (training) bars and no others."""
     require_columns(bars, {each.name: each.needs for each in features})
@@ -138,7 +125,7 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     over the whole stretch.
     """
     known = [each for each in features if each.lookback <= frame.height]
-    arrays = arrays_of(frame, known)
+    arrays = {**arrays_of(frame, known), AGE: np.array([age])}
     values = np.empty((len(features), frame.height))  # in one piece, which the system gives in large pages
     places = dict(zip((each.name for each in features), values, strict=True))
     for name, column in expressions(frame, known, age).items():
@@ -148,70 +135,19 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
             if each.lookback > frame.height:
                 places[each.name][:] = np.nan
             elif each.arguments:
-                places[each.name][:] = applied(each, arrays, age)
+                places[each.name][:] = applied(each, arrays)
     columns = [_column(column, each.lookback) for column, each in zip(values, features, strict=True)]
     return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(columns, [each.name for each in features])))
 
 
-class Latest:
-    """The last row of some features, bar after bar: the same bits as `compute` over all bars."""
-
-    def __init__(self, features: Sequence[Feature]) -> None:
-        self._features = features
-        by_bars: dict[int, list[Feature]] = {}
-        for each in features:
-            by_bars.setdefault(_power_of_two(each.lookback), []).append(each)
-        self._looks = [(bars, read_by(some), _expressed(some), _called(some)) for bars, some in by_bars.items()]
-
-    @property
-    def needs(self) -> set[str]:
-        """The bar columns that they read."""
-        return {name for each in self._features for name in each.needs}
-
-    def of(self, recent: Recent) -> list[float]:
-        """One value a feature from these bars, NaN for null."""
-        height, found = recent.height, dict[str, float]()
-        with np.errstate(all="ignore"):
-            for bars, reads, expressed, called in self._looks:
-                seen = min(bars, height)
-                age = recent.age - seen + 1
-                arrays: dict[str, Any] = {name: recent.column(name, seen) for name in reads} | {AGE: age}
-                if expressed:
-                    frame = recent.frame(sorted({name for each in expressed for name in each.needs}), seen)
-                    found |= {name: float(column[-1]) for name, column in expressions(frame, expressed, age).items()}
-                for name, lookback, formula, sources in called:
-                    if lookback <= seen:
-                        found[name] = float(formula(*[arrays[source] for source in sources])[-1])
-        values = [found.get(each.name, math.nan) if each.lookback <= height else math.nan for each in self._features]
-        return [value if math.isfinite(value) else math.nan for value in values]
-
-
-def latest(recent: Recent, features: Sequence[Feature]) -> list[float]:
-    """The last row of `compute` from the latest bars, NaN for null."""
-    return Latest(features).of(recent)
-
-
-def _power_of_two(lookback: int) -> int:
-    """The power of two, from 64 on, that is no less."""
-    return max(64, 1 << (lookback - 1).bit_length())
-
-
-def _expressed(features: Sequence[Feature]) -> list[Feature]:
-    return [each for each in features if not each.arguments]
-
-
-def _called(features: Sequence[Feature]) -> list[tuple[str, int, Callable[..., Vector], list[str]]]:
-    """Name, look-back, formula and what it takes, of those that are functions."""
-    return [
-        (each.name, each.lookback, cast("Callable[..., Vector]", each.formula), _sources(each))
-        for each in features
-        if each.arguments
-    ]
-
-
-def read_by(features: Sequence[Feature]) -> list[str]:
+def read_by(features: Iterable[Feature]) -> list[str]:
     """The columns that formulas of the function kind read."""
-    return sorted({name for each in features for name in _sources(each)} - {AGE})
+    return sorted({name for each in features for name in taken_by(each)} - {AGE})
+
+
+def taken_by(feature: Feature) -> list[str]:
+    """The columns that the arguments of a formula of the function kind stand for."""
+    return [feature.column_of(each) if feature.across and each in COMPARED else each for each in feature.arguments]
 
 
 def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vector]:
@@ -219,12 +155,11 @@ def arrays_of(frame: pl.DataFrame, features: Sequence[Feature]) -> dict[str, Vec
     return {name: _array(frame[name]) for name in read_by(features)}
 
 
-def applied(feature: Feature, arrays: Mapping[str, Vector], age: int) -> Vector:
-    """A formula of the function kind over these columns, of which the first row is number `age`."""
+def applied(feature: Feature, arrays: Mapping[str, Any]) -> Vector:
+    """A formula of the function kind over these columns, of which `age` has the number of the first row."""
     formula = cast("Callable[..., Vector]", feature.formula)
-    columns = [age if name == AGE else arrays[name] for name in _sources(feature)]
     with np.errstate(all="ignore"):  # what has no value comes out as NaN or infinite, and is null in the end
-        return np.asarray(formula(*columns), dtype=np.float64)
+        return np.asarray(formula(*[arrays[name] for name in taken_by(feature)]), dtype=np.float64)
 
 
 def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> dict[str, Vector]:
@@ -250,11 +185,6 @@ def _column(values: Vector, lookback: int) -> Any:
     is_known[: lookback - 1] = False
     bits = np.packbits(is_known, bitorder="little")
     return pa.Array.from_buffers(pa.float64(), values.size, [pa.py_buffer(bits), pa.py_buffer(values)])
-
-
-def _sources(feature: Feature) -> list[str]:
-    """The columns that the arguments of a feature's formula stand for."""
-    return [feature.column_of(each) if feature.across and each in COMPARED else each for each in feature.arguments]
 
 
 def _array(column: pl.Series) -> Vector:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lab.compiled import compiled
 from lab.features.catalogue import across_feature, plain
 from lab.features.windows import lag, rolling_correlation, rolling_mean, rolling_slope
-from lab.nouns import Across, Formula, Vector
+from lab.nouns import Across, Ages, Formula, Vector
 
 Starts = npt.NDArray[np.int64]
 
@@ -177,7 +177,7 @@ def idiosyncratic_share(window: int = 250) -> Formula:
 def residual_return(window: int = 250) -> Formula:
     """Latest log return less what `beta` times the others' mean return explains, both over `window` bars."""
 
-    def residual(own: Vector, market: Vector, age: int) -> Vector:
+    def residual(own: Vector, market: Vector, age: Ages) -> Vector:
         slope = rolling_slope(market, own, window, age)
         usual = rolling_mean(own, window, age) - slope * rolling_mean(market, window, age)
         rest: Vector = own - usual - slope * market
@@ -193,7 +193,7 @@ def lead_lag(bars: int = 1, window: int = 250) -> Formula:
     Above 0 the market leads this symbol, below 0 it leads the market. Lo & MacKinlay (1990).
     """
 
-    def lead(own: Vector, market: Vector, age: int) -> Vector:
+    def lead(own: Vector, market: Vector, age: Ages) -> Vector:
         follows = rolling_correlation(lag(market, bars), own, window, age)
         leads = rolling_correlation(lag(own, bars), market, window, age)
         return follows - leads

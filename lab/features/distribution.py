@@ -16,7 +16,7 @@ from lab.features.windows import (
     rolling_shape,
     rolling_squares,
 )
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 HURST_SPANS = (1, 2, 4, 8, 16)
 
@@ -25,7 +25,7 @@ HURST_SPANS = (1, 2, 4, 8, 16)
 def return_tstat(window: int = 60) -> Formula:
     """Mean of the last `window` log returns in standard errors (ddof 1); null where they are equal."""
 
-    def statistic(close: Vector, age: int) -> Vector:
+    def statistic(close: Vector, age: Ages) -> Vector:
         mean, squares = rolling_squares(log_change(close), window, age)
         return mean / np.sqrt(squares / (window - 1) / window)
 
@@ -113,7 +113,7 @@ def variance_ratio(horizon: int = 5, window: int = 60) -> Formula:
     where the returns are equal.
     """
 
-    def ratio(close: Vector, age: int) -> Vector:
+    def ratio(close: Vector, age: Ages) -> Vector:
         mean, squares = rolling_squares(log_change(close), window, age)
         overlapping = window - horizon + 1
         long_mean, long_squares = rolling_squares(log_change(close, horizon), overlapping, age)
@@ -133,7 +133,7 @@ def hurst(window: int = 100) -> Formula:
     trend. Null where prices did not move over one of them.
     """
 
-    def exponent(close: Vector, age: int) -> Vector:
+    def exponent(close: Vector, age: Ages) -> Vector:
         logs = np.log(HURST_SPANS)
         weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
         total = np.zeros(close.size)
@@ -194,7 +194,7 @@ def tail_share(window: int = 60, width: float = 2.0) -> Formula:
     0.046 for a normal distribution and a width of 2; null where they are equal.
     """
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         returns = log_change(close)
         mean, squares = rolling_squares(returns, window, age)
         return share_beyond(returns, mean, width * np.sqrt(squares / (window - 1)), window)
@@ -206,7 +206,7 @@ def tail_share(window: int = 60, width: float = 2.0) -> Formula:
 def gain_loss_ratio(window: int = 60) -> Formula:
     """ln(sum of the log returns of rises / of falls) of the last `window` bars; null where one side is absent."""
 
-    def ratio(close: Vector, age: int) -> Vector:
+    def ratio(close: Vector, age: Ages) -> Vector:
         gains, losses = sums_by_direction(close, np.abs(log_change(close)), window, age)
         return log_ratio(gains, losses)
 
@@ -217,7 +217,7 @@ def gain_loss_ratio(window: int = 60) -> Formula:
 def payoff_ratio(window: int = 60) -> Formula:
     """ln(mean log return of rises / of falls) of the last `window` bars; null where one side is absent."""
 
-    def ratio(close: Vector, age: int) -> Vector:
+    def ratio(close: Vector, age: Ages) -> Vector:
         gains, losses = sums_by_direction(close, np.abs(log_change(close)), window, age)
         rises, falls = sums_by_direction(close, np.ones(close.size), window, age)
         return log_ratio(gains / rises, losses / falls)
@@ -225,7 +225,7 @@ def payoff_ratio(window: int = 60) -> Formula:
     return ratio
 
 
-def own_correlation(x: Vector, bars: int, window: int, age: int) -> Vector:
+def own_correlation(x: Vector, bars: int, window: int, age: Ages) -> Vector:
     """Correlation of the last `window` values with those `bars` before them."""
     return rolling_correlation(x, lag(x, bars), window, age)
 

@@ -24,7 +24,7 @@ from lab.features.garch_fit import (
 )
 from lab.features.price import log_change
 from lab.features.windows import exponential_sum, lag, memory, restarted
-from lab.nouns import Bars, Formula, Numbers, Vector
+from lab.nouns import Ages, Bars, Formula, Numbers, Vector
 
 FEWEST_RETURNS = 250
 # A variance that never forgets has no look-back: at 0.99 a shock fades to 1e-12 in 2,750 bars.
@@ -99,26 +99,26 @@ def shocks(numbers: Numbers, close: Vector) -> Vector:
     return log_change(close) / numbers["scale"] - numbers["mu"]
 
 
-def next_variance(numbers: Numbers, close: Vector, age: int) -> Vector:
+def next_variance(numbers: Numbers, close: Vector, age: Ages) -> Vector:
     """Variance of the next scaled return: omega / (1 - beta) + alpha Σ beta^k e²[-k], known at this close."""
     beta = numbers["beta"]
     squares = shocks(numbers, close) ** 2
     return numbers["omega"] / (1 - beta) + numbers["alpha"] * exponential_sum(squares, beta, memory(beta), age)
 
 
-def variance_after_falls(numbers: Numbers, close: Vector, age: int) -> Vector:
+def variance_after_falls(numbers: Numbers, close: Vector, age: Ages) -> Vector:
     """What falls alone add to GJR's variance of the next scaled return: gamma Σ beta^k e²[-k] 1{e[-k] < 0}."""
     beta = numbers["beta"]
     falls = np.minimum(shocks(numbers, close), 0.0)
     return numbers["gamma"] * exponential_sum(falls * falls, beta, memory(beta), age)
 
 
-def next_gjr_variance(numbers: Numbers, close: Vector, age: int) -> Vector:
+def next_gjr_variance(numbers: Numbers, close: Vector, age: Ages) -> Vector:
     """Variance that GJR expects of the next scaled return, known at this close."""
     return next_variance(numbers, close, age) + variance_after_falls(numbers, close, age)
 
 
-def egarch_variance(numbers: Numbers, memory: int, close: Vector, age: int) -> Vector:
+def egarch_variance(numbers: Numbers, memory: int, close: Vector, age: Ages) -> Vector:
     """Variance that EGARCH expects of the next scaled return, from its long-run level `memory` bars or more ago."""
     omega, alpha, gamma, beta = (numbers[name] for name in COEFFICIENTS[1:])
     return restarted(lambda e: egarch_filter(e, omega, alpha, gamma, beta), memory, age, shocks(numbers, close))
@@ -188,7 +188,7 @@ def gjr_shock(numbers: Numbers) -> Formula:
 def gjr_leverage(numbers: Numbers) -> Formula:
     """Share of GJR's next variance that is there because returns fell; negative where falls calm the market."""
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         after_falls = variance_after_falls(numbers, close, age)
         return after_falls / (next_variance(numbers, close, age) + after_falls)
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from lab.compiled import compiled
-from lab.nouns import Matrix, Vector
+from lab.nouns import Ages, Matrix, Vector
 
 Derivatives = tuple[float, ...]  # one by each coefficient, or by each two of them; omega is w in their names
 
@@ -68,14 +68,15 @@ def refits(returns: Vector, window: int, every: int = 1) -> tuple[Matrix, Vector
 
 
 @compiled
-def refitted_vol(returns: Vector, window: int, every: int, age: int, limits: Matrix, starts: Matrix) -> Vector:
+def refitted_vol(returns: Vector, window: int, every: int, age: Ages, limits: Matrix, starts: Matrix) -> Vector:
     """Volatility of the next return; fits fall on the rows whose number in the stretch `every` divides."""
     out = np.full(returns.size, np.nan)
     found = np.full(5, np.nan)
     variance = np.nan
+    height = returns.size // age.size
     for t in range(returns.size):
         first = t
-        if (age + t) % every == 0 and t + 1 >= window:
+        if (age[t // height] + t % height) % every == 0 and t % height + 1 >= window:
             first = t + 1 - window
             found, _ = fitted(returns[first : t + 1], GARCH, limits, starts)
             variance = found[1] + (found[2] + found[4]) * backcast_of(returns[first : t + 1])

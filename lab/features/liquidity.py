@@ -8,7 +8,7 @@ from lab.features.catalogue import feature
 from lab.features.order_flow import delta_of
 from lab.features.price import log_change
 from lab.features.windows import change, lag, rolling_covariance, rolling_mean, rolling_slope
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 PAIR = 3 - 2 * math.sqrt(2)  # Corwin & Schultz: what separates the ranges of one bar and of two
 
@@ -33,7 +33,7 @@ def price_impact(window: int = 60) -> Formula:
     delta never changed.
     """
 
-    def impact(buy_volume: Vector, volume: Vector, close: Vector, age: int) -> Vector:
+    def impact(buy_volume: Vector, volume: Vector, close: Vector, age: Ages) -> Vector:
         slope = rolling_slope(delta_of(buy_volume, volume), log_change(close), window, age)
         return slope * rolling_mean(volume, window, age)
 
@@ -47,7 +47,7 @@ def hasbrouck_lambda(window: int = 60) -> Formula:
     Money is the delta × C. In units of 1 / sqrt(price × volume); null where the flow never changed.
     """
 
-    def slope(buy_volume: Vector, volume: Vector, close: Vector, age: int) -> Vector:
+    def slope(buy_volume: Vector, volume: Vector, close: Vector, age: Ages) -> Vector:
         money = signed_root(delta_of(buy_volume, volume) * close)
         return 1e3 * rolling_slope(money, log_change(close), window, age)
 
@@ -61,7 +61,7 @@ def roll_spread(window: int = 60) -> Formula:
     Null where the covariance is positive, as in a trend.
     """
 
-    def spread(close: Vector, age: int) -> Vector:
+    def spread(close: Vector, age: Ages) -> Vector:
         moves = change(close)
         return 2 * np.sqrt(-rolling_covariance(moves, lag(moves), window, age)) / close
 
@@ -75,7 +75,7 @@ def corwin_schultz(window: int = 20) -> Formula:
     A pair that gives less than 0 counts 0; a bar that jumped away from the close before is moved back to it.
     """
 
-    def spread(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def spread(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         return rolling_mean(np.maximum(corwin_schultz_pairs(high, low, close), 0.0), window, age)
 
     return spread
@@ -88,7 +88,7 @@ def abdi_ranaldo(window: int = 20) -> Formula:
     sqrt(max(4 (c[-1] - m[-1]) (c[-1] - m), 0)) with c the ln of a close and m the middle of ln high and ln low.
     """
 
-    def spread(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def spread(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         before = lag(close)
         squares = 4 * above_middle(before, lag(high), lag(low)) * above_middle(before, high, low)
         return rolling_mean(np.sqrt(np.maximum(squares, 0.0)), window, age)

@@ -20,18 +20,18 @@ from lab.features.windows import (
     wilder,
     wilder_memory,
 )
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 
 @shared
-def stochastic(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
+def stochastic(high: Vector, low: Vector, close: Vector, window: int, age: Ages) -> Vector:
     """100 (C - lowest low) / (highest high - lowest low) of `window` bars."""
     top, bottom = channel(high, low, window, age)
     return 100 * position_in(bottom, close, top)
 
 
 @shared
-def relative_strength(close: Vector, window: int, age: int) -> Vector:
+def relative_strength(close: Vector, window: int, age: Ages) -> Vector:
     """Wilder's RSI of closes; NaN where nothing moved."""
     rises, falls = by_direction(close, np.abs(change(close)))
     gains, losses = wilder(rises, window, age), wilder(falls, window, age)
@@ -90,7 +90,7 @@ def stochastic_rsi(window: int = 14, over: int = 14) -> Formula:
     Null where the RSI changed by no more than 1e-9, which rounding can do, or one of them is null.
     """
 
-    def position(close: Vector, age: int) -> Vector:
+    def position(close: Vector, age: Ages) -> Vector:
         strength = relative_strength(close, window, age)
         bottom, top = lowest(strength, over, age), highest(strength, over, age)
         return np.where(top - bottom > 1e-9, 100 * position_in(bottom, strength, top), np.nan)
@@ -105,7 +105,7 @@ def cci(window: int = 20) -> Formula:
     TP = (H + L + C) / 3; null where it never changed.
     """
 
-    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def index(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         typical = typical_price(high, low, close)
         return away_in_mean_deviations(typical, window, age) / 0.015
 
@@ -134,7 +134,7 @@ def mfi(window: int = 14) -> Formula:
     TP = (H + L + C) / 3, money TP × volume, both over `window` bars; null where none was paid. Quong & Soudack (1989).
     """
 
-    def index(high: Vector, low: Vector, close: Vector, volume: Vector, age: int) -> Vector:
+    def index(high: Vector, low: Vector, close: Vector, volume: Vector, age: Ages) -> Vector:
         typical = typical_price(high, low, close)
         rising, falling = sums_by_direction(typical, typical * volume, window, age)
         return 100 * rising / (rising + falling)
@@ -149,7 +149,7 @@ def tsi(slow: int = 25, fast: int = 13) -> Formula:
     Null without any move.
     """
 
-    def index(close: Vector, age: int) -> Vector:
+    def index(close: Vector, age: Ages) -> Vector:
         moves = change(close)
         return 100 * ema(ema(moves, slow, age), fast, age) / ema(ema(np.abs(moves), slow, age), fast, age)
 
@@ -163,7 +163,7 @@ def cmo(window: int = 14) -> Formula:
     TA-Lib's function of that name takes Wilder averages instead, which is 2 rsi - 100. Null without any move.
     """
 
-    def oscillator(close: Vector, age: int) -> Vector:
+    def oscillator(close: Vector, age: Ages) -> Vector:
         gains, losses = sums_by_direction(close, np.abs(change(close)), window, age)
         return 100 * (gains - losses) / (gains + losses)
 
@@ -177,7 +177,7 @@ def ultimate_oscillator(fast: int = 7, medium: int = 14, slow: int = 28) -> Form
     a, b, c are over `fast`, `medium`, `slow` bars; null where one of them has no range.
     """
 
-    def oscillator(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def oscillator(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         bought, ranges = close - np.minimum(low, lag(close)), true_range(high, low, close)
         a, b, c = (rolling_ratio(bought, ranges, window, age) for window in (fast, medium, slow))
         weighted: Vector = 100 / 7 * (4 * a + 2 * b + c)
@@ -196,7 +196,7 @@ def ppo(fast: int = 12, slow: int = 26) -> Formula:
 def awesome_oscillator(fast: int = 5, slow: int = 34) -> Formula:
     """(mean (H + L) / 2 of `fast` bars - of `slow` bars) / C. Williams (1998), as a share of the close."""
 
-    def oscillator(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def oscillator(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         middles = (high + low) / 2
         return (rolling_mean(middles, fast, age) - rolling_mean(middles, slow, age)) / close
 
@@ -207,7 +207,7 @@ def awesome_oscillator(fast: int = 5, slow: int = 34) -> Formula:
 def coppock(fast: int = 11, slow: int = 14, smoothing: int = 10) -> Formula:
     """WMA(smoothing) of the percent changes over `fast` and over `slow` bars, added. Coppock (1962)."""
 
-    def curve(close: Vector, age: int) -> Vector:
+    def curve(close: Vector, age: Ages) -> Vector:
         changes = 100 * (close / lag(close, fast) + close / lag(close, slow) - 2)
         return weighted_mean(changes, smoothing, age)
 
@@ -243,7 +243,7 @@ def cascade_strength(first: int = 1, second: int = 5, third: int = 15, fourth: i
     Each horizon in units of what it would move by chance. Null where nothing moved.
     """
 
-    def strength(close: Vector, age: int) -> Vector:
+    def strength(close: Vector, age: Ages) -> Vector:
         horizons = (first, second, third, fourth)
         deviation = rolling_deviation(log_change(close), max(horizons), age)
         moves = sum((log_change(close, bars) / np.sqrt(bars) for bars in horizons), np.zeros(1))
@@ -252,7 +252,7 @@ def cascade_strength(first: int = 1, second: int = 5, third: int = 15, fourth: i
     return strength
 
 
-def away_in_mean_deviations(x: Vector, window: int, age: int) -> Vector:
+def away_in_mean_deviations(x: Vector, window: int, age: Ages) -> Vector:
     """(x - mean) / mean |x - mean| of the last `window` values; NaN where they are equal but for rounding."""
     mean = rolling_mean(x, window, age)
     usual = mean_deviation(x, mean, window)

@@ -8,12 +8,12 @@ import numpy as np
 
 from lab.features.catalogue import feature
 from lab.features.windows import change, exponential_sum, memory, rolling_sum, rolling_zscore
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 MOST_MOOD = 100  # the scale of the fear and greed index
 
 
-def mean_score(headlines: Vector, sentiment: Vector, window: int, age: int) -> Vector:
+def mean_score(headlines: Vector, sentiment: Vector, window: int, age: Ages) -> Vector:
     """Mean score of the headlines of the last `window` bars; NaN where there were none."""
     return rolling_sum(sentiment, window, age) / rolling_sum(headlines, window, age)
 
@@ -54,7 +54,7 @@ def news_surprise(window: int = 60, usual: int = 720) -> Formula:
     e is what `window` bars bring at the rate of the `usual` bars before them; null where those brought none.
     """
 
-    def surprise(headlines: Vector, age: int) -> Vector:
+    def surprise(headlines: Vector, age: Ages) -> Vector:
         now = rolling_sum(headlines, window, age)
         before = np.full(now.size, np.nan)
         before[window:] = rolling_sum(headlines, usual, age)[: max(now.size - window, 0)]
@@ -81,7 +81,7 @@ def news_decay(half_life: int = 60) -> Formula:
     """
     decay, length = kept(half_life), memory(kept(half_life))
 
-    def decayed(headlines: Vector, sentiment: Vector, age: int) -> Vector:
+    def decayed(headlines: Vector, sentiment: Vector, age: Ages) -> Vector:
         return exponential_sum(sentiment, decay, length, age) / exponential_sum(headlines, decay, length, age)
 
     return decayed
@@ -91,7 +91,7 @@ def news_decay(half_life: int = 60) -> Formula:
 def sentiment_change(fast: int = 60, slow: int = 720) -> Formula:
     """Mean score of the headlines of the last `fast` bars less that of the last `slow`; null where either has none."""
 
-    def difference(headlines: Vector, sentiment: Vector, age: int) -> Vector:
+    def difference(headlines: Vector, sentiment: Vector, age: Ages) -> Vector:
         return mean_score(headlines, sentiment, fast, age) - mean_score(headlines, sentiment, slow, age)
 
     return difference

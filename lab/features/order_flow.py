@@ -24,7 +24,7 @@ from lab.features.windows import (
     rolling_sum,
     rolling_zscore,
 )
-from lab.nouns import AGE, BOOK_LEVELS, OFI_COLUMNS, Bars, Formula, Matrix, Numbers, Vector
+from lab.nouns import AGE, BOOK_LEVELS, OFI_COLUMNS, Ages, Bars, Formula, Matrix, Numbers, Vector
 
 FEWEST_BOOKS = 50
 
@@ -34,7 +34,7 @@ def delta_of(buy_volume: Vector, volume: Vector) -> Vector:
     return 2 * buy_volume - volume
 
 
-def imbalance(buy_volume: Vector, volume: Vector, window: int, age: int) -> Vector:
+def imbalance(buy_volume: Vector, volume: Vector, window: int, age: Ages) -> Vector:
     """(bought - sold) / traded over the last `window` bars."""
     return rolling_sum(delta_of(buy_volume, volume), window, age) / rolling_sum(volume, window, age)
 
@@ -49,7 +49,7 @@ def flow_imbalance(window: int = 1) -> Formula:
 def flow_shift(fast: int = 5, slow: int = 60) -> Formula:
     """flow_imbalance of `fast` bars less that of `slow` bars; null where nothing traded."""
 
-    def shift(buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def shift(buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         return imbalance(buy_volume, volume, fast, age) - imbalance(buy_volume, volume, slow, age)
 
     return shift
@@ -68,7 +68,7 @@ def cvd(window: int = 60) -> Formula:
 def taker_ratio(window: int = 20) -> Formula:
     """ln(bought / sold) over the last `window` bars; null where one side is absent."""
 
-    def ratio(buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def ratio(buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         return np.log(rolling_sum(buy_volume, window, age) / rolling_sum(volume - buy_volume, window, age))
 
     return ratio
@@ -78,7 +78,7 @@ def taker_ratio(window: int = 20) -> Formula:
 def buy_bar_share(window: int = 20) -> Formula:
     """Share of the last `window` bars in which takers bought more than they sold; null where a volume is."""
 
-    def share(buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def share(buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         delta = delta_of(buy_volume, volume)
         return rolling_mean(np.where(np.isnan(delta), np.nan, delta > 0), window, age)
 
@@ -89,7 +89,7 @@ def buy_bar_share(window: int = 20) -> Formula:
 def flow_persistence(window: int = 60) -> Formula:
     """Correlation of volume delta with that of the bar before, over `window` bars; null where it never changed."""
 
-    def persistence(buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def persistence(buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         delta = delta_of(buy_volume, volume)
         return rolling_correlation(delta, lag(delta), window, age)
 
@@ -100,7 +100,7 @@ def flow_persistence(window: int = 60) -> Formula:
 def flow_return_correlation(window: int = 60) -> Formula:
     """Correlation of volume delta with log returns over `window` bars; null where either never changed."""
 
-    def correlation(buy_volume: Vector, volume: Vector, close: Vector, age: int) -> Vector:
+    def correlation(buy_volume: Vector, volume: Vector, close: Vector, age: Ages) -> Vector:
         return rolling_correlation(delta_of(buy_volume, volume), log_change(close), window, age)
 
     return correlation
@@ -110,7 +110,7 @@ def flow_return_correlation(window: int = 60) -> Formula:
 def kyle_lambda(window: int = 60) -> Formula:
     """Slope of close-to-close price change on volume delta over `window` bars, price per unit. Kyle (1985)."""
 
-    def slope(buy_volume: Vector, volume: Vector, close: Vector, age: int) -> Vector:
+    def slope(buy_volume: Vector, volume: Vector, close: Vector, age: Ages) -> Vector:
         return rolling_slope(delta_of(buy_volume, volume), change(close), window, age)
 
     return slope
@@ -123,7 +123,7 @@ def amihud(window: int = 60) -> Formula:
     Null where a bar of the window traded nothing.
     """
 
-    def illiquidity(close: Vector, volume: Vector, age: int) -> Vector:
+    def illiquidity(close: Vector, volume: Vector, age: Ages) -> Vector:
         value = np.where(volume > 0, close * volume, np.nan)
         return 1e6 * rolling_mean(np.abs(close / lag(close) - 1) / value, window, age)
 
@@ -163,7 +163,7 @@ def cvd_slope(window: int = 60) -> Formula:
     Where the cumulation begins does not matter to a slope. Null where nothing traded.
     """
 
-    def slope(buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def slope(buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         return weighted_sum(delta_of(buy_volume, volume), slope_weights(window)) / rolling_mean(volume, window, age)
 
     return slope
@@ -176,7 +176,7 @@ def cvd_divergence(window: int = 60) -> Formula:
     Above 0: takers bought, yet the price went less straight up. Null where nothing traded or nothing moved.
     """
 
-    def divergence(buy_volume: Vector, volume: Vector, close: Vector, age: int) -> Vector:
+    def divergence(buy_volume: Vector, volume: Vector, close: Vector, age: Ages) -> Vector:
         straight = change(close, window) / rolling_sum(np.abs(change(close)), window, age)
         return imbalance(buy_volume, volume, window, age) - straight
 
@@ -193,7 +193,7 @@ def flow_acceleration(window: int = 10) -> Formula:
 def flow_autocorrelation(bars: int = 5, window: int = 60) -> Formula:
     """Correlation of flow_imbalance with that of `bars` before, over `window` bars; null where it never changed."""
 
-    def correlation(buy_volume: Vector, volume: Vector, age: int) -> Vector:
+    def correlation(buy_volume: Vector, volume: Vector, age: Ages) -> Vector:
         share = share_of_bar(buy_volume, volume)
         return rolling_correlation(share, lag(share, bars), window, age)
 
@@ -218,7 +218,7 @@ def bulk_vpin(window: int = 250, buckets: int = 50) -> Formula:
     changes. Null where nothing traded or a price did not move for `window` bars.
     """
 
-    def toxicity(close: Vector, volume: Vector, age: int) -> Vector:
+    def toxicity(close: Vector, volume: Vector, age: Ages) -> Vector:
         share = bulk_share(change(close) / rolling_deviation(change(close), window, age))
         return bucket_imbalance(share, volume, window, buckets)
 
@@ -241,7 +241,7 @@ def ofi_of_depth(window: int = 60) -> Formula:
     Cont, Kukanov & Stoikov (2014): the price moves with it, the more the thinner the book.
     """
 
-    def relative(ofi_1: Vector, bid_size: Vector, ask_size: Vector, age: int) -> Vector:
+    def relative(ofi_1: Vector, bid_size: Vector, ask_size: Vector, age: Ages) -> Vector:
         return ofi_1 / rolling_mean((bid_size + ask_size) / 2, window, age)
 
     return relative
@@ -254,7 +254,7 @@ def deep_ofi_zscore(window: int = 60) -> Formula:
     Xu, Gould & Howison (2018).
     """
 
-    def zscore(age: int, *levels: Vector) -> Vector:
+    def zscore(age: Ages, *levels: Vector) -> Vector:
         return rolling_zscore(reduce(np.add, levels), window, age)
 
     return taking([AGE, *OFI_COLUMNS], zscore)

@@ -9,7 +9,7 @@ from lab.features.catalogue import feature
 from lab.features.sharing import shared
 from lab.features.windows import exponential_mean, highest, lowest, memory, rolling_mean, rolling_sum
 from lab.features.windows import lag as lagged
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 HEIKIN_ASHI_DECAY = 0.5
 EQUAL = 1e-14
@@ -85,7 +85,7 @@ def log_change(close: Vector, bars: int = 1) -> Vector:
     return out
 
 
-def channel(high: Vector, low: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+def channel(high: Vector, low: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
     """The highest high and the lowest low of the last `window` bars."""
     return highest(high, window, age), lowest(low, window, age)
 
@@ -100,7 +100,7 @@ def position_in(low: Vector, value: Vector, high: Vector) -> Vector:
     return out
 
 
-def rolling_ratio(x: Vector, y: Vector, window: int, age: int) -> Vector:
+def rolling_ratio(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
     """Sum of the last `window` values of x over that of y."""
     return rolling_sum(x, window, age) / rolling_sum(y, window, age)
 
@@ -125,7 +125,7 @@ def by_direction(x: Vector, amount: Vector) -> tuple[Vector, Vector]:
     return rising, falling
 
 
-def sums_by_direction(x: Vector, amount: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+def sums_by_direction(x: Vector, amount: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
     """Sums over `window` rows of the amounts on which x rose, and of those on which it fell."""
     rising, falling = by_direction(x, amount)
     return rolling_sum(rising, window, age), rolling_sum(falling, window, age)
@@ -195,7 +195,7 @@ def up_share(window: int = 20) -> Formula:
 def range_position(window: int = 50) -> Formula:
     """(C - lowest low) / (highest high - lowest low) of the last `window` bars; null without range."""
 
-    def position(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def position(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         top, bottom = channel(high, low, window, age)
         return position_in(bottom, close, top)
 
@@ -248,7 +248,7 @@ def up_streak(limit: int = 10) -> Formula:
 def inside_share(window: int = 20) -> Formula:
     """Share of the last `window` bars that stayed within the high and low of the bar before."""
 
-    def share(high: Vector, low: Vector, age: int) -> Vector:
+    def share(high: Vector, low: Vector, age: Ages) -> Vector:
         inside = (high <= lagged(high)) & (low >= lagged(low))
         return rolling_mean(inside.astype(np.float64), window, age)
 
@@ -259,7 +259,7 @@ def inside_share(window: int = 20) -> Formula:
 def outside_share(window: int = 20) -> Formula:
     """Share of the last `window` bars that went beyond both the high and the low of the bar before."""
 
-    def share(high: Vector, low: Vector, age: int) -> Vector:
+    def share(high: Vector, low: Vector, age: Ages) -> Vector:
         outside = (high > lagged(high)) & (low < lagged(low))
         return rolling_mean(outside.astype(np.float64), window, age)
 
@@ -273,7 +273,7 @@ def heikin_ashi_body() -> Formula:
     So the open is an average of earlier heikin-ashi closes, each weighing half as much as the next.
     """
 
-    def averaged_body(open: Vector, high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def averaged_body(open: Vector, high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         averaged = (open + high + low + close) / 4
         begun = lagged(exponential_mean(averaged, HEIKIN_ASHI_DECAY, memory(HEIKIN_ASHI_DECAY), age))
         return log_ratio(averaged, begun)

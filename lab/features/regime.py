@@ -24,7 +24,7 @@ from lab.features.windows import (
     since_highest,
     wilder_memory,
 )
-from lab.nouns import Bars, Formula, Matrix, Numbers, Vector
+from lab.nouns import Ages, Bars, Formula, Matrix, Numbers, Vector
 
 State = tuple[float, float, float]
 FEWEST_RETURNS = 250
@@ -95,7 +95,7 @@ def states_of(numbers: Numbers) -> tuple[State, State]:
     return calm, (numbers["volatile_mean"], numbers["volatile_sd"], numbers["leave_volatile"])
 
 
-def volatile_probability(numbers: Numbers, memory: int, close: Vector, age: int) -> Vector:
+def volatile_probability(numbers: Numbers, memory: int, close: Vector, age: Ages) -> Vector:
     """P(volatile | returns so far)."""
     calm, volatile = states_of(numbers)
     returns = log_change(close) / numbers["scale"]
@@ -167,7 +167,7 @@ def volatile_next(numbers: Numbers, memory: int = 250) -> Formula:
     """Probability that the next bar belongs to the volatile regime: `volatile_regime`, carried one bar ahead."""
     stays, comes = 1 - numbers["leave_volatile"], numbers["leave_calm"]
 
-    def probability(close: Vector, age: int) -> Vector:
+    def probability(close: Vector, age: Ages) -> Vector:
         now = volatile_probability(numbers, memory, close, age)
         return now * stays + (1 - now) * comes
 
@@ -179,7 +179,7 @@ def regime_age(numbers: Numbers, memory: int = 250) -> Formula:
     """Bars in a row, this one included, that the likelier of the two regimes has been the same; at most `memory`."""
     calm, volatile = states_of(numbers)
 
-    def age_of(close: Vector, age: int) -> Vector:
+    def age_of(close: Vector, age: Ages) -> Vector:
         returns = log_change(close) / numbers["scale"]
         return restarted(
             lambda x: run_length(np.where(filtered(x, calm, volatile) > 0.5, 1.0, 0.0), memory), memory, age, returns
@@ -192,7 +192,7 @@ def regime_age(numbers: Numbers, memory: int = 250) -> Formula:
 def regime_persistence(numbers: Numbers, window: int = 60, memory: int = 250) -> Formula:
     """Share of the last `window` bars whose likelier regime is the one of this bar, in (0, 1]."""
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         probability = volatile_probability(numbers, memory, close, age)
         volatile = np.where(np.isnan(probability), np.nan, probability > 0.5)
         often = rolling_mean(volatile, window, age)
@@ -211,7 +211,7 @@ def regime_probability(numbers: Numbers, state: int = 3, memory: int = 250) -> F
         raise UsageError(f"regime_probability({state}): there are {STATES} regimes", fix=f"give state 1 to {STATES}")
     means, deviations, chances, shares = chain_of(numbers)
 
-    def probability(close: Vector, age: int) -> Vector:
+    def probability(close: Vector, age: Ages) -> Vector:
         returns = log_change(close) / numbers["scale"]
         return restarted(
             lambda x: filtered_states(x, means, deviations, chances, shares)[:, state - 1], memory, age, returns
@@ -228,7 +228,7 @@ def market_regime(window: int = 14, trending: float = 25.0, ranging: float = 20.
     ADX of Wilder (1978), efficiency of Kaufman (1995), both over `window`; null where nothing moved.
     """
 
-    def regime(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def regime(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         directed = average_directional_index(high, low, close, window, age)
         straight = np.abs(change(close, window)) / rolling_sum(np.abs(change(close)), window, age)
         trend = (directed >= trending) & (straight >= efficiency)
@@ -265,7 +265,7 @@ def large_move_share(window: int = 20, long: int = 250) -> Formula:
     About a half in a market whose volatility does not cluster.
     """
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         moved = np.abs(log_change(close))
         usual = rolling_quantile(moved, long, 0.5)
         return rolling_mean(np.where(np.isnan(usual), np.nan, moved > usual), window, age)
@@ -280,7 +280,7 @@ def burst_age(window: int = 100, long: int = 250, share: float = 0.95) -> Formul
     0 on such a bar.
     """
 
-    def since(close: Vector, age: int) -> Vector:
+    def since(close: Vector, age: Ages) -> Vector:
         moved = np.abs(log_change(close))
         usual = rolling_quantile(moved, long, share)
         burst = np.where(np.isnan(usual), np.nan, moved > usual)
@@ -291,7 +291,7 @@ def burst_age(window: int = 100, long: int = 250, share: float = 0.95) -> Formul
     return since
 
 
-def surprise(close: Vector, window: int, age: int) -> Vector:
+def surprise(close: Vector, window: int, age: Ages) -> Vector:
     """Each log return over the deviation of the `window` before it."""
     returns = log_change(close)
     return returns / lag(rolling_deviation(returns, window, age))

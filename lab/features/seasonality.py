@@ -13,7 +13,7 @@ from lab.errors import NotEnoughHistory
 from lab.features.catalogue import fitted_feature
 from lab.features.price import log_change
 from lab.features.windows import rolling_mean
-from lab.nouns import Bars, Formula, Matrix, Numbers, Vector
+from lab.nouns import Ages, Bars, Formula, Matrix, Numbers, Vector
 
 HOURS = 24
 HOUR = 3_600_000_000  # in microseconds
@@ -100,14 +100,14 @@ def range_variance(high: Vector, low: Vector) -> Vector:
     return np.log(high / low) ** 2 / (4 * math.log(2))
 
 
-def har_terms(variance: Vector, age: int = 1) -> Matrix:
+def har_terms(variance: Vector, age: Ages) -> Matrix:
     """1, and the means of the last 1, 5 and 22 variances, a row for each bar."""
     return np.column_stack([np.ones(variance.size), *(rolling_mean(variance, bars, age) for bars in HAR_BARS)])
 
 
 def regressed(stretches: Sequence[Vector]) -> Vector:
     """Intercept and slopes of the next variance on its means over 1, 5 and 22 bars, by least squares."""
-    terms = np.vstack([har_terms(each)[:-1] for each in stretches])
+    terms = np.vstack([har_terms(each, np.array([1]))[:-1] for each in stretches])
     following = np.concatenate([each[1:] for each in stretches])
     known = np.isfinite(terms).all(axis=1)
     slopes: Vector = np.linalg.lstsq(terms[known], following[known], rcond=None)[0]
@@ -143,7 +143,7 @@ def har_vol(numbers: Numbers) -> Formula:
     """
     slopes = np.array([numbers[name] for name in ("intercept", *(f"slope_{bars}" for bars in HAR_BARS))])
 
-    def forecast(high: Vector, low: Vector, age: int) -> Vector:
+    def forecast(high: Vector, low: Vector, age: Ages) -> Vector:
         terms = har_terms(range_variance(high, low) / numbers["scale"], age)
         expected = np.zeros(high.size)
         for k, slope in enumerate(slopes):

@@ -8,10 +8,10 @@ import polars as pl
 
 from lab.compiled import compiled
 from lab.errors import UsageError
-from lab.features.computing import expressions
+from lab.features.computing import applied, expressions
 from lab.features.formulas import taking
 from lab.merging import MERGED, Rows, merged
-from lab.nouns import INTERVALS, MICROSECOND, Feature, Vector, interval_length
+from lab.nouns import AGE, INTERVALS, MICROSECOND, Feature, Vector, interval_length
 
 
 def on_larger_bars(feature: Feature, interval: str, base: str) -> Feature:
@@ -57,6 +57,7 @@ def on_larger_bars(feature: Feature, interval: str, base: str) -> Feature:
         formula=taking(["time", *names], formula),
         lookback=(feature.lookback + 1) * ratio - 1,
         interval=base,
+        end_to_end=False,
     )
 
 
@@ -67,7 +68,7 @@ def _over_larger(feature: Feature, columns: dict[str, Vector], first: Rows, age:
         frame = pl.DataFrame({name: pl.Series(column, nan_to_null=True) for name, column in larger.items()})
         values = expressions(frame, [feature], age)[feature.name]
     else:
-        values = feature.formula(*(age if name == "age" else larger[name] for name in feature.arguments))
+        values = applied(feature, {**larger, AGE: np.array([age])})
     return settled(values, feature.lookback)
 
 

@@ -11,8 +11,10 @@ from lab.features.sharing import shared
 from lab.features.windows import (
     change,
     ema,
+    forget_first,
     lag,
     restarted,
+    restarts,
     rolling_mean,
     rolling_squares,
     rolling_sum,
@@ -22,69 +24,69 @@ from lab.features.windows import (
     wilder,
     wilder_memory,
 )
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 STILL = 1e-14  # a deviation of ln C that is only rounding
 STRAIGHT = 1e-12  # a share of squared deviations that is
 
 
 @shared
-def macd_line(close: Vector, fast: int, slow: int, age: int) -> Vector:
+def macd_line(close: Vector, fast: int, slow: int, age: Ages) -> Vector:
     """EMA(fast) - EMA(slow) of closes."""
     return ema(close, fast, age) - ema(close, slow, age)
 
 
-def directional(high: Vector, low: Vector, close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
+def directional(high: Vector, low: Vector, close: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector]:
     """True range, upward and downward movement in Wilder's averages."""
     ranges, (rises, falls) = true_range(high, low, close), directional_moves(high, low)
     return wilder(ranges, window, age), wilder(rises, window, age), wilder(falls, window, age)
 
 
 @shared
-def directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
+def directional_index(high: Vector, low: Vector, close: Vector, window: int, age: Ages) -> Vector:
     """DX = 100 |+DI - -DI| / (+DI + -DI), where a bar without direction counts 0."""
     _, plus, minus = directional(high, low, close, window, age)
     return one_sidedness(plus, minus)
 
 
 @shared
-def average_directional_index(high: Vector, low: Vector, close: Vector, window: int, age: int) -> Vector:
+def average_directional_index(high: Vector, low: Vector, close: Vector, window: int, age: Ages) -> Vector:
     """ADX: the Wilder average of DX."""
     return wilder(directional_index(high, low, close, window, age), window, age)
 
 
 @shared
-def weighted_mean(x: Vector, window: int, age: int) -> Vector:
+def weighted_mean(x: Vector, window: int, age: Ages) -> Vector:
     """Mean of the last `window` values, the latest weighing `window`, the oldest 1."""
     return linear_sum(x, window, age) / (window * (window + 1) / 2)
 
 
-def hull(close: Vector, window: int, age: int) -> Vector:
+def hull(close: Vector, window: int, age: Ages) -> Vector:
     """Hull's average: of 2 WMA(window / 2) - WMA(window), a WMA over the root of `window`."""
     faster = 2 * weighted_mean(close, window // 2, age) - weighted_mean(close, window, age)
     return weighted_mean(faster, math.isqrt(window), age)
 
 
-def triple_ema(close: Vector, span: int, age: int) -> tuple[Vector, Vector, Vector]:
+def triple_ema(close: Vector, span: int, age: Ages) -> tuple[Vector, Vector, Vector]:
     """The EMA, the EMA of it, and the EMA of that."""
     once = ema(close, span, age)
     twice = ema(once, span, age)
     return once, twice, ema(twice, span, age)
 
 
-def adaptive_mean(close: Vector, window: int, memory: int, age: int) -> Vector:
+def adaptive_mean(close: Vector, window: int, memory: int, age: Ages) -> Vector:
     """Kaufman's average: an EMA as fast as one of 2 bars where prices went straight, of 30 where they went nowhere."""
     return adaptive_path(close, efficiency(close, window, age), memory, age)
 
 
 @shared
-def middle(high: Vector, low: Vector, window: int, age: int) -> Vector:
+def middle(high: Vector, low: Vector, window: int, age: Ages) -> Vector:
     """Halfway between the highest high and the lowest low of `window` bars."""
     top, bottom = channel(high, low, window, age)
     return (top + bottom) / 2
 
 
-def cloud(high: Vector, low: Vector, fast: int, medium: int, slow: int, ahead: int, age: int) -> tuple[Vector, Vector]:
+def cloud(high: Vector, low: Vector, fast: int, medium: int, slow: int, ahead: int, age: Ages) -> tuple[Vector, Vector]:
     """Ichimoku's two spans at each bar, as they were drawn `ahead` bars before it."""
     span_a = (middle(high, low, fast, age) + middle(high, low, medium, age)) / 2
     return lag(span_a, ahead), lag(middle(high, low, slow, age), ahead)
@@ -118,7 +120,7 @@ def macd_signal(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
 def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
     """macd less macd_signal, as a share of the close."""
 
-    def histogram(close: Vector, age: int) -> Vector:
+    def histogram(close: Vector, age: Ages) -> Vector:
         line = macd_line(close, fast, slow, age)
         return (line - ema(line, signal, age)) / close
 
@@ -129,7 +131,7 @@ def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
 def plus_di(window: int = 14) -> Formula:
     """+DI: 100 × upward directional movement over true range, in Wilder averages. Wilder (1978)."""
 
-    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def index(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         ranges, plus, _ = directional(high, low, close, window, age)
         return 100 * plus / ranges
 
@@ -140,7 +142,7 @@ def plus_di(window: int = 14) -> Formula:
 def minus_di(window: int = 14) -> Formula:
     """-DI: 100 × downward directional movement over true range, in Wilder averages. Wilder (1978)."""
 
-    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def index(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         ranges, _, minus = directional(high, low, close, window, age)
         return 100 * minus / ranges
 
@@ -163,7 +165,7 @@ def adx(window: int = 14) -> Formula:
 def adxr(window: int = 14) -> Formula:
     """Mean of ADX now and `window` - 1 bars ago. Wilder (1978)."""
 
-    def rating(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def rating(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         now = average_directional_index(high, low, close, window, age)
         return (now + lag(now, window - 1)) / 2
 
@@ -174,7 +176,7 @@ def adxr(window: int = 14) -> Formula:
 def bollinger_position(window: int = 20, width: float = 2.0) -> Formula:
     """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
 
-    def position(close: Vector, age: int) -> Vector:
+    def position(close: Vector, age: Ages) -> Vector:
         mean, squares = rolling_squares(close, window, age)
         deviation = np.sqrt(squares / window)
         return (close - mean + width * deviation) / (2 * width * deviation)
@@ -186,7 +188,7 @@ def bollinger_position(window: int = 20, width: float = 2.0) -> Formula:
 def bollinger_width(window: int = 20, width: float = 2.0) -> Formula:
     """(upper - lower band) / simple average. Bollinger (2001)."""
 
-    def spread(close: Vector, age: int) -> Vector:
+    def spread(close: Vector, age: Ages) -> Vector:
         mean, squares = rolling_squares(close, window, age)
         return 2 * width * np.sqrt(squares / window) / mean
 
@@ -212,7 +214,7 @@ def hull_distance(window: int = 16) -> Formula:
 def trima_distance(window: int = 20) -> Formula:
     """ln(C / triangular average of `window` closes: the simple average of simple averages of half as many)."""
 
-    def distance(close: Vector, age: int) -> Vector:
+    def distance(close: Vector, age: Ages) -> Vector:
         outer = window // 2 + 1
         inner = window + 1 - outer
         return log_ratio(close, rolling_mean(rolling_mean(close, inner, age), outer, age))
@@ -224,7 +226,7 @@ def trima_distance(window: int = 20) -> Formula:
 def dema_distance(span: int = 20) -> Formula:
     """ln(C / double exponential average: 2 EMA - EMA of EMA). Mulloy (1994). Null where that is not positive."""
 
-    def distance(close: Vector, age: int) -> Vector:
+    def distance(close: Vector, age: Ages) -> Vector:
         once = ema(close, span, age)
         return log_ratio(close, (2 * once - ema(once, span, age)))
 
@@ -238,7 +240,7 @@ def tema_distance(span: int = 20) -> Formula:
     Null where that average is not positive.
     """
 
-    def distance(close: Vector, age: int) -> Vector:
+    def distance(close: Vector, age: Ages) -> Vector:
         once, twice, thrice = triple_ema(close, span, age)
         return log_ratio(close, 3 * once - 3 * twice + thrice)
 
@@ -271,7 +273,7 @@ def ema_cross(fast: int = 10, slow: int = 50) -> Formula:
 def trix(span: int = 15) -> Formula:
     """Change of the EMA of the EMA of the EMA of closes in a bar, in percent. Hutson (1983)."""
 
-    def percent(close: Vector, age: int) -> Vector:
+    def percent(close: Vector, age: Ages) -> Vector:
         smooth = triple_ema(close, span, age)[2]
         return 100 * (smooth / lag(smooth) - 1)
 
@@ -294,7 +296,7 @@ def aroon_down(window: int = 25) -> Formula:
 def aroon_oscillator(window: int = 25) -> Formula:
     """aroon_up less aroon_down, in [-100, 100]. Chande (1995)."""
 
-    def oscillator(high: Vector, low: Vector, age: int) -> Vector:
+    def oscillator(high: Vector, low: Vector, age: Ages) -> Vector:
         since_low, since_high = since_lowest(low, window + 1, age, False), since_highest(high, window + 1, age, False)
         return 100 / window * (since_low - since_high)
 
@@ -314,7 +316,7 @@ def supertrend_distance(window: int = 10, width: float = 3.0, memory: int = 250)
 def supertrend_direction(window: int = 10, width: float = 3.0, memory: int = 250) -> Formula:
     """1 while the Supertrend line runs below the closes, -1 while above; null where they meet. Seban (2008)."""
 
-    def direction(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def direction(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         away = np.sign(supertrend(high, low, close, window, width, memory, age))
         return np.where(away == 0, np.nan, away)
 
@@ -328,7 +330,7 @@ def sar_distance(step: float = 0.02, most: float = 0.2, memory: int = 250) -> Fo
     Above 0 while long, below 0 while short. The first position is taken between `memory` and 2 `memory` bars ago.
     """
 
-    def distance(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def distance(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         stop = restarted_parabolic(high, low, step, most, memory, age)
         return (close - stop) / close
 
@@ -351,7 +353,7 @@ def regression_residual(window: int = 20) -> Formula:
 def regression_r2(window: int = 20) -> Formula:
     """R² of the least-squares line through ln C of the last `window` bars, in [0, 1]; null where C never moved."""
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         _, _, squares, explained = log_line(close, window, age)
         return explained / squares
 
@@ -362,7 +364,7 @@ def regression_r2(window: int = 20) -> Formula:
 def regression_channel(window: int = 50) -> Formula:
     """regression_residual in standard errors (n - 2 degrees of freedom) of its line; null where C lies on the line."""
 
-    def deviations(close: Vector, age: int) -> Vector:
+    def deviations(close: Vector, age: Ages) -> Vector:
         _, residual, squares, explained = log_line(close, window, age)
         unexplained = squares - explained
         error = np.sqrt(np.where(unexplained > STRAIGHT * squares, unexplained, np.nan) / (window - 2))
@@ -390,7 +392,7 @@ def cloud_distance(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int =
     Its edges are the mean of tenkan(fast) and kijun(medium), and the middle of `slow` bars.
     """
 
-    def distance(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def distance(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         span_a, span_b = cloud(high, low, fast, medium, slow, ahead, age)
         edge = np.minimum(np.maximum(close, np.minimum(span_a, span_b)), np.maximum(span_a, span_b))
         return log_ratio(close, edge)
@@ -402,7 +404,7 @@ def cloud_distance(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int =
 def cloud_width(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int = 26) -> Formula:
     """ln(span A / span B) of the Ichimoku cloud drawn `ahead` bars before; above 0 it is rising. Hosoda (1969)."""
 
-    def width(high: Vector, low: Vector, age: int) -> Vector:
+    def width(high: Vector, low: Vector, age: Ages) -> Vector:
         span_a, span_b = cloud(high, low, fast, medium, slow, ahead, age)
         return log_ratio(span_a, span_b)
 
@@ -416,7 +418,7 @@ def donchian_position(window: int = 20) -> Formula:
     Above 1 and below 0 the close broke out of them; null where they had no range.
     """
 
-    def position(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def position(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         top, bottom = channel(high, low, window, age)
         return position_in(lag(bottom), close, lag(top))
 
@@ -427,7 +429,7 @@ def donchian_position(window: int = 20) -> Formula:
 def vortex_plus(window: int = 14) -> Formula:
     """Sum of |H - L[-1]| over that of the true range, `window` bars. Botes & Siepman (2010). Null without range."""
 
-    def rising(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def rising(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         return rolling_ratio(np.abs(high - lag(low)), true_range(high, low, close), window, age)
 
     return rising
@@ -437,7 +439,7 @@ def vortex_plus(window: int = 14) -> Formula:
 def vortex_minus(window: int = 14) -> Formula:
     """Sum of |L - H[-1]| over that of the true range, `window` bars. Botes & Siepman (2010). Null without range."""
 
-    def falling(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def falling(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         return rolling_ratio(np.abs(low - lag(high)), true_range(high, low, close), window, age)
 
     return falling
@@ -450,7 +452,7 @@ def choppiness(window: int = 14) -> Formula:
     Near 100 prices go nowhere, near 0 straight on; null without range.
     """
 
-    def index(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def index(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         top, bottom = channel(high, low, window, age)
         walked = rolling_sum(true_range(high, low, close), window, age)
         return 100 / math.log(window) * np.log(walked / (top - bottom))
@@ -462,7 +464,7 @@ def choppiness(window: int = 14) -> Formula:
 def mass_index(span: int = 9, window: int = 25) -> Formula:
     """Sum over `window` bars of EMA(H - L) / EMA of that EMA. Dorsey (1992). Null while a bar has no such ratio."""
 
-    def index(high: Vector, low: Vector, age: int) -> Vector:
+    def index(high: Vector, low: Vector, age: Ages) -> Vector:
         ranges = ema(high - low, span, age)
         return rolling_sum(ranges / ema(ranges, span, age), window, age)
 
@@ -470,7 +472,7 @@ def mass_index(span: int = 9, window: int = 25) -> Formula:
 
 
 @shared
-def supertrend(high: Vector, low: Vector, close: Vector, window: int, width: float, memory: int, age: int) -> Vector:
+def supertrend(high: Vector, low: Vector, close: Vector, window: int, width: float, memory: int, age: Ages) -> Vector:
     """(C - Supertrend line) / C."""
     reach = width * wilder(true_range(high, low, close), window, age)
     line = restarted(supertrend_path, memory, age, high, low, close, reach)
@@ -513,37 +515,40 @@ def one_sidedness(x: Vector, y: Vector) -> Vector:
 
 
 @compiled
-def linear_sum(x: Vector, window: int, age: int) -> Vector:
+def linear_sum(x: Vector, window: int, age: Ages) -> Vector:
     """Sum of the last `window` values, the latest weighing `window`, the one before one less, the oldest 1."""
     n = x.size
     out = np.empty(n)
     # The weights of a tail fall from M to 1: the sum of its M sums from the block's end on.
     tail = np.zeros(window + 1)
-    for start in range(-age % window, n, window):
-        total = weighted = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            total += x[row(start - back)]
-            weighted += total
-            tail[row(window - back)] = weighted
-        total = weighted = 0.0
-        for t in range(start, min(start + window, n)):
-            place = t - start + 1
-            total += x[row(t)]
-            weighted += place * x[row(t)]
-            out[row(t)] = (window - place) * total + weighted + tail[row(place)]
-    out[: window - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            total = weighted = 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                total += x[row(start - back)]
+                weighted += total
+                tail[row(window - back)] = weighted
+            total = weighted = 0.0
+            for t in range(start, min(start + window, end)):
+                place = t - start + 1
+                total += x[row(t)]
+                weighted += place * x[row(t)]
+                out[row(t)] = (window - place) * total + weighted + tail[row(place)]
+    forget_first(out, window - 1, age)
     return out
 
 
 @shared
-def efficiency(close: Vector, window: int, age: int) -> Vector:
+def efficiency(close: Vector, window: int, age: Ages) -> Vector:
     """|C - C[-window]| / sum of the |C - C[-1]| between them, in [0, 1]; NaN without any move."""
     ratio: Vector = np.abs(change(close, window)) / rolling_sum(np.abs(change(close)), window, age)
     return ratio
 
 
 @compiled
-def adaptive_path(close: Vector, straight: Vector, memory: int, age: int) -> Vector:
+def adaptive_path(close: Vector, straight: Vector, memory: int, age: Ages) -> Vector:
     """An average between an EMA of 2 bars where `straight` is 1, or unknown, and one of 30 where it is 0.
 
     It begins anew every `memory` rows, at a close, and is used from one block later on.
@@ -551,11 +556,11 @@ def adaptive_path(close: Vector, straight: Vector, memory: int, age: int) -> Vec
     out = np.empty(close.size)
     fast = 2 / (2 + 1)
     slow = 2 / (30 + 1)
-    coming = close[0]
-    for begin in range(-(age % memory), close.size, memory):
-        level = coming
-        coming = close[max(begin, 0)]
-        for t in range(max(begin, 0), min(begin + memory, close.size)):
+    coming = np.nan
+    for first, start, stop in restarts(close.size, memory, age):
+        level = close[start] if start == first else coming
+        coming = close[start]
+        for t in range(start, stop):
             way = straight[row(t)]
             root = fast if math.isnan(way) else way * (fast - slow) + slow
             pace = root * root
@@ -614,18 +619,17 @@ def parabolic_path(high: Vector, low: Vector, step: float, most: float) -> Vecto
 
 @shared
 @compiled
-def restarted_parabolic(high: Vector, low: Vector, step: float, most: float, memory: int, age: int) -> Vector:
+def restarted_parabolic(high: Vector, low: Vector, step: float, most: float, memory: int, age: Ages) -> Vector:
     """`restarted` of parabolic_path, without leaving the compiled code."""
     out = np.empty(high.size)
-    for begin in range(-(age % memory), high.size, memory):
-        first, start, stop = max(begin - memory, 0), max(begin, 0), min(begin + memory, high.size)
+    for first, start, stop in restarts(high.size, memory, age):
         out[start:stop] = parabolic_path(high[first:stop], low[first:stop], step, most)[start - first :]
     return out
 
 
 @shared
 @compiled
-def log_line(close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector, Vector]:
+def log_line(close: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector, Vector]:
     """Of the least-squares line through ln C: slope, ln C less its end, squared deviations, those that it explains.
 
     Logs are taken of ratios, so that the unit of price changes no bit. Closes that are equal but for rounding have
@@ -641,37 +645,40 @@ def log_line(close: Vector, window: int, age: int) -> tuple[Vector, Vector, Vect
     share = 1 / window
     share_of_tt = 12 / (window * (window * window - 1.0))
     half = (window - 1) / 2
-    for start in range(-age % window, n, window):
-        stop = min(start + window, n)
-        before = min(start, window - 1)
-        write_logs(close[start - before : start], close[start], logs)
-        sum_y = sum_yy = sum_ty = 0.0
-        for back in range(1, before + 1):
-            y = logs[row(before - back)]
-            sum_y += y
-            sum_yy += y * y
-            sum_ty -= back * y
-            at = row(window - back)
-            tail_y[at], tail_yy[at], tail_ty[at] = sum_y, sum_yy, sum_ty
-        write_logs(close[start:stop], close[start], logs)
-        sum_y = sum_yy = sum_ty = 0.0
-        for t in range(start, stop):
-            y = logs[row(t - start)]
-            sum_y += y
-            sum_yy += y * y
-            sum_ty += (t - start) * y
-            residual[row(t)], squares[row(t)], slope[row(t)] = sum_y, sum_yy, sum_ty
-        for t in range(start, stop):
-            at = row(t - start + 1)
-            total = residual[row(t)] + tail_y[at]
-            yy = squares[row(t)] + tail_yy[at] - total * total * share
-            ty = slope[row(t)] + tail_ty[at] - (t - start - half) * total
-            still = yy <= window * STILL**2
-            steep = 0.0 if still else ty * share_of_tt
-            slope[row(t)] = steep
-            residual[row(t)] = 0.0 if still else logs[row(t - start)] - total * share - steep * half
-            squares[row(t)] = 0.0 if still else yy
-            explained[row(t)] = min(steep * ty, yy)
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            stop = min(start + window, end)
+            before = min(start - begin, window - 1)
+            write_logs(close[start - before : start], close[start], logs)
+            sum_y = sum_yy = sum_ty = 0.0
+            for back in range(1, before + 1):
+                y = logs[row(before - back)]
+                sum_y += y
+                sum_yy += y * y
+                sum_ty -= back * y
+                at = row(window - back)
+                tail_y[at], tail_yy[at], tail_ty[at] = sum_y, sum_yy, sum_ty
+            write_logs(close[start:stop], close[start], logs)
+            sum_y = sum_yy = sum_ty = 0.0
+            for t in range(start, stop):
+                y = logs[row(t - start)]
+                sum_y += y
+                sum_yy += y * y
+                sum_ty += (t - start) * y
+                residual[row(t)], squares[row(t)], slope[row(t)] = sum_y, sum_yy, sum_ty
+            for t in range(start, stop):
+                at = row(t - start + 1)
+                total = residual[row(t)] + tail_y[at]
+                yy = squares[row(t)] + tail_yy[at] - total * total * share
+                ty = slope[row(t)] + tail_ty[at] - (t - start - half) * total
+                still = yy <= window * STILL**2
+                steep = 0.0 if still else ty * share_of_tt
+                slope[row(t)] = steep
+                residual[row(t)] = 0.0 if still else logs[row(t - start)] - total * share - steep * half
+                squares[row(t)] = 0.0 if still else yy
+                explained[row(t)] = min(steep * ty, yy)
     for column in (slope, residual, squares, explained):
-        column[: window - 1] = np.nan
+        forget_first(column, window - 1, age)
     return slope, residual, squares, explained

@@ -10,6 +10,7 @@ from lab.features.price import channel, log_change, log_ratio, sums_by_direction
 from lab.features.trend import true_range
 from lab.features.windows import (
     ema,
+    forget_first,
     highest,
     lag,
     rolling_deviation,
@@ -22,7 +23,7 @@ from lab.features.windows import (
     wilder,
     wilder_memory,
 )
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 
 def rogers_satchell_variance(open: Vector, high: Vector, low: Vector, close: Vector) -> Vector:
@@ -32,7 +33,7 @@ def rogers_satchell_variance(open: Vector, high: Vector, low: Vector, close: Vec
     return variance
 
 
-def bipower(moves: Vector, window: int, age: int) -> Vector:
+def bipower(moves: Vector, window: int, age: Ages) -> Vector:
     """BV = (pi / 2) n / (n - 1) × sum of |r||r[-1]| over the pairs inside `window` returns."""
     return math.pi / 2 * window / (window - 1) * rolling_sum(moves * lag(moves), window - 1, age)
 
@@ -44,7 +45,7 @@ def middle_of_three(x: Vector) -> Vector:
     return median
 
 
-def upside_and_downside(close: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+def upside_and_downside(close: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
     """Squared log returns of the last `window` bars summed, those of rises and those of falls."""
     return sums_by_direction(close, log_change(close) ** 2, window, age)
 
@@ -68,7 +69,7 @@ def garman_klass(window: int = 20) -> Formula:
     A single bar may be negative, so the mean comes before the root; null where the mean itself is negative.
     """
 
-    def deviation(open: Vector, high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def deviation(open: Vector, high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         variance = 0.5 * log_ratio(high, low) ** 2 - (2 * math.log(2) - 1) * log_ratio(close, open) ** 2
         return np.sqrt(rolling_mean(variance, window, age))
 
@@ -79,7 +80,7 @@ def garman_klass(window: int = 20) -> Formula:
 def rogers_satchell(window: int = 20) -> Formula:
     """sqrt(mean of u(u - r) + d(d - r)), u, d, r = ln of H, L, C over O. Rogers & Satchell (1991)."""
 
-    def deviation(open: Vector, high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def deviation(open: Vector, high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         variance = rolling_mean(rogers_satchell_variance(open, high, low, close), window, age)
         return np.sqrt(np.maximum(variance, 0.0))
 
@@ -94,7 +95,7 @@ def yang_zhang(window: int = 20) -> Formula:
     """
     k = 0.34 / (1.34 + (window + 1) / (window - 1))
 
-    def deviation(open: Vector, high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def deviation(open: Vector, high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         overnight = rolling_variance(log_ratio(open, lag(close)), window, age)
         inside = rolling_variance(log_ratio(close, open), window, age)
         ranging = rolling_mean(rogers_satchell_variance(open, high, low, close), window, age)
@@ -113,7 +114,7 @@ def atr(window: int = 14) -> Formula:
 def vol_ratio(fast: int = 10, slow: int = 60) -> Formula:
     """ln(realised volatility of `fast` bars / of `slow` bars); null where either is 0."""
 
-    def ratio(close: Vector, age: int) -> Vector:
+    def ratio(close: Vector, age: Ages) -> Vector:
         returns = log_change(close)
         return log_ratio(rolling_deviation(returns, fast, age), rolling_deviation(returns, slow, age))
 
@@ -127,7 +128,7 @@ def jump_share(window: int = 60) -> Formula:
     RV sums the squared returns of `window` bars; BV = (pi/2) n/(n-1) sum |r||r[-1]| over the pairs inside it.
     """
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         move = np.abs(log_change(close))
         realised = rolling_sum(move**2, window, age)
         return np.maximum((realised - bipower(move, window, age)) / realised, 0.0)
@@ -139,7 +140,7 @@ def jump_share(window: int = 60) -> Formula:
 def vol_of_vol(window: int = 60, inner: int = 10) -> Formula:
     """Standard deviation over `window` bars of ln realised volatility of `inner` bars; null where that is 0."""
 
-    def deviation(close: Vector, age: int) -> Vector:
+    def deviation(close: Vector, age: Ages) -> Vector:
         known = np.log(rolling_deviation(log_change(close), inner, age))
         return rolling_deviation(np.where(np.isfinite(known), known, np.nan), window, age)
 
@@ -156,7 +157,7 @@ def true_range_share() -> Formula:
 def range_expansion(window: int = 20) -> Formula:
     """ln(true range / mean true range of the last `window` bars); null on a bar without one."""
 
-    def expansion(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def expansion(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         ranges = true_range(high, low, close)
         return log_ratio(ranges, rolling_mean(ranges, window, age))
 
@@ -170,7 +171,7 @@ def keltner_position(span: int = 20, window: int = 10, width: float = 2.0) -> Fo
     Null where the ATR is 0.
     """
 
-    def position(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def position(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         reach = width * wilder(true_range(high, low, close), window, age)
         return 0.5 + (close - ema(close, span, age)) / (2 * reach)
 
@@ -181,7 +182,7 @@ def keltner_position(span: int = 20, window: int = 10, width: float = 2.0) -> Fo
 def keltner_width(span: int = 20, window: int = 10, width: float = 2.0) -> Formula:
     """(upper - lower) / EMA(span) of bands `width` ATR(window) about it. Keltner (1960), Raschke's bands."""
 
-    def spread(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def spread(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         return 2 * width * wilder(true_range(high, low, close), window, age) / ema(close, span, age)
 
     return spread
@@ -191,7 +192,7 @@ def keltner_width(span: int = 20, window: int = 10, width: float = 2.0) -> Formu
 def donchian_width(window: int = 20) -> Formula:
     """ln(highest high / lowest low) of the last `window` bars. Donchian (1960)."""
 
-    def width(high: Vector, low: Vector, age: int) -> Vector:
+    def width(high: Vector, low: Vector, age: Ages) -> Vector:
         top, bottom = channel(high, low, window, age)
         return log_ratio(top, bottom)
 
@@ -205,7 +206,7 @@ def squeeze(window: int = 20, bollinger: float = 2.0, keltner: float = 1.5) -> F
     `bollinger` deviations of closes (ddof 0) against `keltner` mean true ranges; null where one of them is 0.
     """
 
-    def ratio(high: Vector, low: Vector, close: Vector, age: int) -> Vector:
+    def ratio(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         deviation = rolling_deviation(close, window, age, ddof=0)
         ranges = rolling_mean(true_range(high, low, close), window, age)
         return log_ratio(bollinger / keltner * deviation, ranges)
@@ -229,7 +230,7 @@ def bipower_variance(window: int = 60) -> Formula:
 def min_variance(window: int = 60) -> Formula:
     """MinRV: pi / (pi - 2) n / (n - 1) × sum of min(|r|, |r[-1]|)². Andersen, Dobrev & Schaumburg (2012)."""
 
-    def variance(close: Vector, age: int) -> Vector:
+    def variance(close: Vector, age: Ages) -> Vector:
         moves = np.abs(log_change(close))
         share = math.pi / (math.pi - 2) * window / (window - 1)
         return share * rolling_sum(np.minimum(moves, lag(moves)) ** 2, window - 1, age)
@@ -241,7 +242,7 @@ def min_variance(window: int = 60) -> Formula:
 def med_variance(window: int = 60) -> Formula:
     """MedRV: pi / (6 - 4√3 + pi) n / (n - 2) × sum of squared medians of three |r|. Andersen et al. (2012)."""
 
-    def variance(close: Vector, age: int) -> Vector:
+    def variance(close: Vector, age: Ages) -> Vector:
         moves = np.abs(log_change(close))
         share = math.pi / (6 - 4 * math.sqrt(3) + math.pi) * window / (window - 2)
         return share * rolling_sum(middle_of_three(moves) ** 2, window - 2, age)
@@ -257,7 +258,7 @@ def jump_z(window: int = 60) -> Formula:
     """
     moment = 2 ** (2 / 3) * math.gamma(7 / 6) / math.gamma(1 / 2)
 
-    def statistic(close: Vector, age: int) -> Vector:
+    def statistic(close: Vector, age: Ages) -> Vector:
         moves = np.abs(log_change(close))
         realised, smooth = rolling_sum(moves**2, window, age), bipower(moves, window, age)
         power = np.cbrt(moves) * moves
@@ -288,7 +289,7 @@ def signed_jump_share(window: int = 60) -> Formula:
     Null where nothing moved.
     """
 
-    def share(close: Vector, age: int) -> Vector:
+    def share(close: Vector, age: Ages) -> Vector:
         up, down = upside_and_downside(close, window, age)
         return (up - down) / (up + down)
 
@@ -317,7 +318,7 @@ def har_month(period: int = 12) -> Formula:
 def vol_zscore(window: int = 20, over: int = 100) -> Formula:
     """realised_vol(window) against the mean and deviation of its last `over` values; null where it never changed."""
 
-    def score(close: Vector, age: int) -> Vector:
+    def score(close: Vector, age: Ages) -> Vector:
         return rolling_zscore(rolling_deviation(log_change(close), window, age), over, age)
 
     return score
@@ -333,7 +334,7 @@ def vol_rank(window: int = 20, over: int = 100) -> Formula:
 def ulcer_index(window: int = 14) -> Formula:
     """√(mean of (C / highest close of `window` bars - 1)²) over `window` bars. Martin (1987), as a share."""
 
-    def index(close: Vector, age: int) -> Vector:
+    def index(close: Vector, age: Ages) -> Vector:
         fallen = close / highest(close, window, age) - 1
         return np.sqrt(rolling_mean(fallen**2, window, age))
 
@@ -346,7 +347,7 @@ def max_drawdown(window: int = 60) -> Formula:
     return lambda close, age: drawdown(close, window, age)
 
 
-def variance_ratio_of_spans(close: Vector, near: int, far: int, period: int, age: int) -> Vector:
+def variance_ratio_of_spans(close: Vector, near: int, far: int, period: int, age: Ages) -> Vector:
     """ln of realised variance a period, over the last `near` periods against the last `far`."""
     squares = log_change(close) ** 2
     recent, usual = (rolling_sum(squares, periods * period, age) for periods in (near, far))
@@ -354,7 +355,7 @@ def variance_ratio_of_spans(close: Vector, near: int, far: int, period: int, age
 
 
 @compiled
-def drawdown(close: Vector, window: int, age: int) -> Vector:
+def drawdown(close: Vector, window: int, age: Ages) -> Vector:
     """The largest 1 - later / earlier among the last `window` values."""
     n = close.size
     out = np.full(n, np.nan)
@@ -362,20 +363,23 @@ def drawdown(close: Vector, window: int, age: int) -> Vector:
     # the head, or from the top of the one to the bottom of the other.
     tail = np.empty((window + 1, 3))
     tail[window] = (-np.inf, np.inf, 0.0)
-    for start in range(-age % window, n, window):
-        for back in range(1, min(start, window - 1) + 1):
-            at = window - back
-            price = close[start - back]
-            tail[at, 0] = max(price, tail[at + 1, 0])
-            tail[at, 1] = min(price, tail[at + 1, 1])
-            tail[at, 2] = max(tail[at + 1, 2], 1 - tail[at + 1, 1] / price)
-        top, bottom, fall = -np.inf, np.inf, 0.0
-        for t in range(start, min(start + window, n)):
-            at = t - start + 1
-            top = max(top, close[t])
-            bottom = min(bottom, close[t])
-            fall = max(fall, 1 - close[t] / top)
-            between = 1 - bottom / tail[at, 0] if at < window else 0.0
-            out[t] = max(fall, tail[at, 2], between)
-    out[: window - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            for back in range(1, min(start - begin, window - 1) + 1):
+                at = window - back
+                price = close[start - back]
+                tail[at, 0] = max(price, tail[at + 1, 0])
+                tail[at, 1] = min(price, tail[at + 1, 1])
+                tail[at, 2] = max(tail[at + 1, 2], 1 - tail[at + 1, 1] / price)
+            top, bottom, fall = -np.inf, np.inf, 0.0
+            for t in range(start, min(start + window, end)):
+                at = t - start + 1
+                top = max(top, close[t])
+                bottom = min(bottom, close[t])
+                fall = max(fall, 1 - close[t] / top)
+                between = 1 - bottom / tail[at, 0] if at < window else 0.0
+                out[t] = max(fall, tail[at, 2], between)
+    forget_first(out, window - 1, age)
     return out

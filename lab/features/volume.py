@@ -19,7 +19,7 @@ from lab.features.windows import (
     span_memory,
 )
 from lab.features.windows import lag as lagged
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 
 @shared
@@ -34,7 +34,7 @@ def accumulated(high: Vector, low: Vector, close: Vector, volume: Vector) -> Vec
     return out
 
 
-def directed(close: Vector, volume: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
+def directed(close: Vector, volume: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector]:
     """Volume of the last `window` bars that closed higher than the bar before, of those that closed lower, of all."""
     rising, falling = sums_by_direction(close, volume, window, age)
     return rising, falling, rolling_sum(volume, window, age)
@@ -62,7 +62,7 @@ def price_volume_correlation(window: int = 60) -> Formula:
 def vwap_deviation(window: int = 60) -> Formula:
     """ln(C / volume-weighted price of the last `window` bars); null where nothing traded."""
 
-    def against_paid(close: Vector, volume: Vector, quote_volume: Vector, age: int) -> Vector:
+    def against_paid(close: Vector, volume: Vector, quote_volume: Vector, age: Ages) -> Vector:
         paid = rolling_sum(quote_volume, window, age) / rolling_sum(volume, window, age)
         return log_ratio(close, paid)
 
@@ -73,7 +73,7 @@ def vwap_deviation(window: int = 60) -> Formula:
 def trade_size(window: int = 60) -> Formula:
     """ln(volume per trade now / over the last `window` bars); null where nothing traded now."""
 
-    def size(volume: Vector, trades: Vector, age: int) -> Vector:
+    def size(volume: Vector, trades: Vector, age: Ages) -> Vector:
         usual = rolling_sum(volume, window, age) / rolling_sum(trades, window, age)
         ratio: Vector = np.log(volume / trades / usual)
         return ratio
@@ -94,7 +94,7 @@ def obv(window: int = 20) -> Formula:
     In [-1, 1]; null where nothing traded.
     """
 
-    def balance(close: Vector, volume: Vector, age: int) -> Vector:
+    def balance(close: Vector, volume: Vector, age: Ages) -> Vector:
         rising, falling, traded = directed(close, volume, window, age)
         return (rising - falling) / traded
 
@@ -105,7 +105,7 @@ def obv(window: int = 20) -> Formula:
 def rising_volume_share(window: int = 20) -> Formula:
     """Share of the volume of `window` bars that traded in those that closed higher; null where nothing traded."""
 
-    def share(close: Vector, volume: Vector, age: int) -> Vector:
+    def share(close: Vector, volume: Vector, age: Ages) -> Vector:
         rising, _, traded = directed(close, volume, window, age)
         return rising / traded
 
@@ -116,7 +116,7 @@ def rising_volume_share(window: int = 20) -> Formula:
 def falling_volume_share(window: int = 20) -> Formula:
     """Share of the volume of `window` bars that traded in those that closed lower; null where nothing traded."""
 
-    def share(close: Vector, volume: Vector, age: int) -> Vector:
+    def share(close: Vector, volume: Vector, age: Ages) -> Vector:
         _, falling, traded = directed(close, volume, window, age)
         return falling / traded
 
@@ -142,7 +142,7 @@ def chaikin_money_flow(window: int = 20) -> Formula:
     A bar without range counts 0; null where nothing traded.
     """
 
-    def flow(high: Vector, low: Vector, close: Vector, volume: Vector, age: int) -> Vector:
+    def flow(high: Vector, low: Vector, close: Vector, volume: Vector, age: Ages) -> Vector:
         return rolling_ratio(accumulated(high, low, close, volume), volume, window, age)
 
     return flow
@@ -155,7 +155,7 @@ def chaikin_oscillator(fast: int = 3, slow: int = 10) -> Formula:
     The line adds up volume × (2C - H - L) / (H - L), 0 on a bar without range; null where nothing traded.
     """
 
-    def oscillator(high: Vector, low: Vector, close: Vector, volume: Vector, age: int) -> Vector:
+    def oscillator(high: Vector, low: Vector, close: Vector, volume: Vector, age: Ages) -> Vector:
         steps = accumulated(high, low, close, volume)
         return (average_lag(steps, slow, age) - average_lag(steps, fast, age)) / ema(volume, slow, age)
 
@@ -169,7 +169,7 @@ def force_index(span: int = 13) -> Formula:
     Null where nothing traded at another price.
     """
 
-    def force(close: Vector, volume: Vector, age: int) -> Vector:
+    def force(close: Vector, volume: Vector, age: Ages) -> Vector:
         pushes = change(close) * volume
         return ema(pushes, span, age) / ema(np.abs(pushes), span, age)
 
@@ -183,7 +183,7 @@ def ease_of_movement(window: int = 14) -> Formula:
     In squared log returns: the volume is in units of its mean. Null while one of the bars traded nothing.
     """
 
-    def ease(high: Vector, low: Vector, volume: Vector, age: int) -> Vector:
+    def ease(high: Vector, low: Vector, volume: Vector, age: Ages) -> Vector:
         traded = np.where(volume > 0, volume, np.nan)
         easy = log_change(high + low) * log_ratio(high, low) / traded
         return rolling_mean(easy, window, age) * rolling_mean(traded, window, age)
@@ -195,7 +195,7 @@ def ease_of_movement(window: int = 14) -> Formula:
 def volume_trend(window: int = 60) -> Formula:
     """Slope of the least-squares line through the volume of `window` bars over its mean, per bar; null without any."""
 
-    def trend(volume: Vector, age: int) -> Vector:
+    def trend(volume: Vector, age: Ages) -> Vector:
         return rolling_line(volume, window, age)[0] / rolling_mean(volume, window, age)
 
     return trend
@@ -208,7 +208,7 @@ def vzo(span: int = 14) -> Formula:
     In [-100, 100]; null where nothing traded.
     """
 
-    def oscillator(close: Vector, volume: Vector, age: int) -> Vector:
+    def oscillator(close: Vector, volume: Vector, age: Ages) -> Vector:
         return 100 * ema(np.sign(change(close)) * volume, span, age) / ema(volume, span, age)
 
     return oscillator
@@ -232,14 +232,14 @@ def dollar_volume_zscore(window: int = 60) -> Formula:
     return lambda close, volume, age: rolling_zscore(close * volume, window, age)
 
 
-def with_volume(close: Vector, volume: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+def with_volume(close: Vector, volume: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
     """Log returns of the bars that traded more than the bar before, summed, and of those that traded less."""
     # Of a volume that is missing nobody knows whether it rose.
     returns = np.where(np.isnan(change(volume)), np.nan, log_change(close))
     return sums_by_direction(volume, returns, window, age)
 
 
-def average_lag(steps: Vector, span: int, age: int) -> Vector:
+def average_lag(steps: Vector, span: int, age: Ages) -> Vector:
     """How far the EMA of a line that these steps add up to runs behind it.
 
     A step of k bars ago has reached the EMA but for decay ** (k + 1) of it: so the line itself, whose level depends

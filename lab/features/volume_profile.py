@@ -11,7 +11,7 @@ import numpy as np
 from lab.compiled import compiled
 from lab.features.catalogue import feature
 from lab.features.windows import highest, lowest
-from lab.nouns import Formula, Vector
+from lab.nouns import Ages, Formula, Vector
 
 VALUE_SHARE = 0.7
 
@@ -32,7 +32,7 @@ def value_area_position(window: int = 120, bins: int = 24) -> Formula:
     The value area is 70 % of the volume of `window` bars around the point of control, by the two-row rule (CBOT).
     """
 
-    def position(high: Vector, low: Vector, close: Vector, volume: Vector, age: int) -> Vector:
+    def position(high: Vector, low: Vector, close: Vector, volume: Vector, age: Ages) -> Vector:
         _, bottom, top = profiles(high, low, volume, window, bins, age)
         return (close - bottom) / (top - bottom)
 
@@ -43,7 +43,7 @@ def value_area_position(window: int = 120, bins: int = 24) -> Formula:
 def value_area_width(window: int = 120, bins: int = 24) -> Formula:
     """ln(value area high / value area low) of the last `window` bars' volume; see `value_area_position`."""
 
-    def width(high: Vector, low: Vector, volume: Vector, age: int) -> Vector:
+    def width(high: Vector, low: Vector, volume: Vector, age: Ages) -> Vector:
         _, bottom, top = profiles(high, low, volume, window, bins, age)
         return np.log(top / bottom)
 
@@ -93,7 +93,7 @@ def value_area(profile: Vector, control: int, share: float) -> tuple[int, int]:
 
 
 def profiles(
-    high: Vector, low: Vector, volume: Vector, window: int, bins: int, age: int
+    high: Vector, low: Vector, volume: Vector, window: int, bins: int, age: Ages
 ) -> tuple[Vector, Vector, Vector]:
     """Point of control, value area low and value area high of the last `window` bars, in prices."""
     bottom, top = lowest(low, window, age), highest(high, window, age)

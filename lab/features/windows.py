@@ -9,7 +9,8 @@ the window is long.
 
 Everywhere `x` is one column of one unbroken stretch, NaN where a value is missing, and `age` the number of its first
 row in that stretch: blocks are cut at round ages, so that the last bars alone add up in the same order, to the bit, as
-among all of them. A result is NaN until its window is full, and while a value in it is missing.
+among all of them. Stretches of one length may lie end to end, as those of several symbols; then `age` has a number for
+each. A result is NaN until its window is full, and while a value in it is missing.
 """
 
 import math
@@ -20,7 +21,7 @@ import numpy as np
 
 from lab.compiled import compiled, row
 from lab.features.sharing import shared
-from lab.nouns import Vector
+from lab.nouns import Ages, Vector
 
 NEGLIGIBLE = 1e-12
 ROUNDING = 1e-14
@@ -41,18 +42,36 @@ def span_memory(span: int) -> int:
     return memory((span - 1) / (span + 1)) if span > 1 else 1
 
 
-def restarted(kernel: Callable[..., Vector], memory: int, age: int, *inputs: Vector) -> Vector:
+def restarted(kernel: Callable[..., Vector], memory: int, age: Ages, *inputs: Vector) -> Vector:
     """A recursion without a fixed memory, begun anew for every block of `memory` rows, one block earlier.
 
     `kernel` takes the inputs of some rows and returns one value a row, each resting on that row and earlier ones of
     its own rows only. Its values then rest on between `memory` and 2 `memory` rows: the look-back is 2 `memory`.
     """
-    n = inputs[0].size
-    out = np.empty(n)
-    for begin in range(-(age % memory), n, memory):
-        first, start, stop = max(begin - memory, 0), max(begin, 0), min(begin + memory, n)
+    out = np.empty(inputs[0].size)
+    for first, start, stop in restarts(out.size, memory, age):
         out[start:stop] = kernel(*(x[first:stop] for x in inputs))[start - first :]
     return out
+
+
+@compiled
+def restarts(n: int, memory: int, age: Ages) -> list[tuple[int, int, int]]:
+    """Of every block of `memory` rows: where its recursion begins, and the rows that it is used for."""
+    found = []
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for block in range(begin - age[stretch] % memory, end, memory):
+            found.append((max(block - memory, begin), max(block, begin), min(block + memory, end)))
+    return found
+
+
+@compiled
+def forget_first(out: Vector, rows: int, age: Ages) -> None:
+    """Write NaN over the first `rows` rows of every stretch, whose windows are not full."""
+    height = out.size // age.size
+    for begin in range(0, out.size, height):
+        out[begin : begin + min(rows, height)] = np.nan
 
 
 @shared
@@ -74,69 +93,69 @@ def change(x: Vector, bars: int = 1) -> Vector:
     return x - lag(x, bars)
 
 
-def rolling_sum(x: Vector, window: int, age: int) -> Vector:
+def rolling_sum(x: Vector, window: int, age: Ages) -> Vector:
     """Sum of the last `window` values."""
     return scaled_sum(x, window, 1.0, age)
 
 
-def rolling_mean(x: Vector, window: int, age: int) -> Vector:
+def rolling_mean(x: Vector, window: int, age: Ages) -> Vector:
     """Mean of the last `window` values."""
     return scaled_sum(x, window, 1.0 / window, age)
 
 
 @shared
-def rolling_deviation(x: Vector, window: int, age: int, ddof: int = 1) -> Vector:
+def rolling_deviation(x: Vector, window: int, age: Ages, ddof: int = 1) -> Vector:
     """Standard deviation of the last `window` values; NaN for no more values than `ddof`."""
     return np.sqrt(rolling_variance(x, window, age, ddof))
 
 
-def rolling_variance(x: Vector, window: int, age: int, ddof: int = 1) -> Vector:
+def rolling_variance(x: Vector, window: int, age: Ages, ddof: int = 1) -> Vector:
     """Variance of the last `window` values; NaN for no more values than `ddof`."""
     return rolling_squares(x, window, age)[1] / (window - ddof)
 
 
-def rolling_zscore(x: Vector, window: int, age: int) -> Vector:
+def rolling_zscore(x: Vector, window: int, age: Ages) -> Vector:
     """Each value against the mean and deviation (ddof 1) of the last `window`; NaN where they are equal."""
     mean, squares = rolling_squares(x, window, age)
     return (x - mean) / np.sqrt(squares / (window - 1))
 
 
-def rolling_covariance(x: Vector, y: Vector, window: int, age: int) -> Vector:
+def rolling_covariance(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
     """Covariance (ddof 1) of the last `window` pairs."""
     return rolling_products(x, y, window, age)[2] / (window - 1)
 
 
-def rolling_slope(x: Vector, y: Vector, window: int, age: int) -> Vector:
+def rolling_slope(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
     """Least-squares slope of y on x (with intercept) over the last `window` pairs; NaN where x is constant."""
     xx, _, xy = rolling_products(x, y, window, age)
     return xy / xx
 
 
-def rolling_correlation(x: Vector, y: Vector, window: int, age: int) -> Vector:
+def rolling_correlation(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
     """Pearson correlation over the last `window` pairs; NaN where either is constant."""
     xx, yy, xy = rolling_products(x, y, window, age)
     return np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
 
 
-def wilder(x: Vector, window: int, age: int) -> Vector:
+def wilder(x: Vector, window: int, age: Ages) -> Vector:
     """Wilder's average, in which each value weighs 1 - 1/window of the next, over `wilder_memory(window)` values."""
     return exponential_mean(x, 1 - 1 / window, wilder_memory(window), age)
 
 
-def ema(x: Vector, span: int, age: int) -> Vector:
+def ema(x: Vector, span: int, age: Ages) -> Vector:
     """Exponential moving average, alpha = 2 / (span + 1), over the last `span_memory(span)` values."""
     return exponential_mean(x, (span - 1) / (span + 1), span_memory(span), age)
 
 
 @shared
-def exponential_mean(x: Vector, decay: float, length: int, age: int) -> Vector:
+def exponential_mean(x: Vector, decay: float, length: int, age: Ages) -> Vector:
     """Mean of the last `length` values with weights falling by `decay`."""
     fading, total = weights(decay, length)
     return scaled_exponential_sum(x, fading, 1.0 / total, age)
 
 
 @shared
-def exponential_sum(x: Vector, decay: float, length: int, age: int) -> Vector:
+def exponential_sum(x: Vector, decay: float, length: int, age: Ages) -> Vector:
     """Sum of the last `length` values, each weighing `decay` times the one after it."""
     return scaled_exponential_sum(x, weights(decay, length)[0], 1.0, age)
 
@@ -150,26 +169,29 @@ def weights(decay: float, length: int) -> tuple[Vector, float]:
 
 @shared
 @compiled
-def scaled_sum(x: Vector, window: int, scale: float, age: int) -> Vector:
+def scaled_sum(x: Vector, window: int, scale: float, age: Ages) -> Vector:
     """`scale` times the sum of the last `window` values."""
     n = x.size
     out = np.empty(n)
     tail = np.zeros(window + 1)
-    for start in range(-age % window, n, window):
-        total = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            total += x[row(start - back)]
-            tail[row(window - back)] = total
-        total = 0.0
-        for t in range(start, min(start + window, n)):
-            total += x[row(t)]
-            out[row(t)] = scale * (total + tail[row(t - start + 1)])
-    out[: window - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            total = 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                total += x[row(start - back)]
+                tail[row(window - back)] = total
+            total = 0.0
+            for t in range(start, min(start + window, end)):
+                total += x[row(t)]
+                out[row(t)] = scale * (total + tail[row(t - start + 1)])
+    forget_first(out, window - 1, age)
     return out
 
 
 @compiled
-def scaled_exponential_sum(x: Vector, fading: Vector, scale: float, age: int) -> Vector:
+def scaled_exponential_sum(x: Vector, fading: Vector, scale: float, age: Ages) -> Vector:
     """`scale` times the sum of the last values, the latest weighing fading[0], down to the last but one of `fading`.
 
     Sums grow by four values at a time, so that the processor need not wait for every one of them.
@@ -182,30 +204,33 @@ def scaled_exponential_sum(x: Vector, fading: Vector, scale: float, age: int) ->
     twice = decay * decay
     thrice = twice * decay
     fourfold = twice * twice
-    for start in range(-age % length, n, length):
-        weighted_tail(x, start, min(start, length - 1), fading, tail)
-        stop = min(start + length, n)
-        fours = start + (stop - start) // 4 * 4
-        total = 0.0
-        for t in range(start, fours, 4):
-            first = x[row(t)]
-            second = x[row(t + 1)] + decay * first
-            third = x[row(t + 2)] + decay * second
-            fourth = x[row(t + 3)] + decay * third
-            out[row(t)] = first + decay * total
-            out[row(t + 1)] = second + twice * total
-            out[row(t + 2)] = third + thrice * total
-            total = fourth + fourfold * total
-            out[row(t + 3)] = total
-        rest = 0.0
-        for t in range(fours, stop):
-            rest = x[row(t)] + decay * rest
-            weight = decay if t == fours else twice if t == fours + 1 else thrice
-            out[row(t)] = rest + weight * total
-        for t in range(start, stop):
-            at = row(t - start + 1)
-            out[row(t)] = scale * (out[row(t)] + fading[at] * tail[at])
-    out[: length - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % length, end, length):
+            weighted_tail(x, start, min(start - begin, length - 1), fading, tail)
+            stop = min(start + length, end)
+            fours = start + (stop - start) // 4 * 4
+            total = 0.0
+            for t in range(start, fours, 4):
+                first = x[row(t)]
+                second = x[row(t + 1)] + decay * first
+                third = x[row(t + 2)] + decay * second
+                fourth = x[row(t + 3)] + decay * third
+                out[row(t)] = first + decay * total
+                out[row(t + 1)] = second + twice * total
+                out[row(t + 2)] = third + thrice * total
+                total = fourth + fourfold * total
+                out[row(t + 3)] = total
+            rest = 0.0
+            for t in range(fours, stop):
+                rest = x[row(t)] + decay * rest
+                weight = decay if t == fours else twice if t == fours + 1 else thrice
+                out[row(t)] = rest + weight * total
+            for t in range(start, stop):
+                at = row(t - start + 1)
+                out[row(t)] = scale * (out[row(t)] + fading[at] * tail[at])
+    forget_first(out, length - 1, age)
     return out
 
 
@@ -233,7 +258,7 @@ def weighted_tail(x: Vector, start: int, values: int, fading: Vector, tail: Vect
 
 @shared
 @compiled
-def rolling_squares(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+def rolling_squares(x: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
     """Over the last `window` values: their mean, and their squared deviations from it, summed.
 
     Values that are equal but for rounding have no deviation: the sum is exactly 0.
@@ -244,81 +269,87 @@ def rolling_squares(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
     tail_1 = np.zeros(window + 1)
     tail_2 = np.zeros(window + 1)
     share = 1.0 / window
-    for start in range(-age % window, n, window):
-        stop = min(start + window, n)
-        centre = x[row(start)]
-        sum_1 = sum_2 = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            away = x[row(start - back)] - centre
-            sum_1 += away
-            sum_2 += away * away
-            tail_1[row(window - back)] = sum_1
-            tail_2[row(window - back)] = sum_2
-        sum_1 = sum_2 = 0.0
-        for t in range(start, stop):
-            away = x[row(t)] - centre
-            sum_1 += away
-            sum_2 += away * away
-            mean[row(t)] = sum_1
-            squares[row(t)] = sum_2
-        for t in range(start, stop):  # no row waits for another: the processor takes several at once
-            first = mean[row(t)] + tail_1[row(t - start + 1)]
-            second = squares[row(t)] + tail_2[row(t - start + 1)] - first * first * share
-            mean[row(t)] = centre + first * share
-            still = ROUNDING * mean[row(t)]
-            squares[row(t)] = 0.0 if second <= window * still * still else second
-    mean[: window - 1] = np.nan
-    squares[: window - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            stop = min(start + window, end)
+            centre = x[row(start)]
+            sum_1 = sum_2 = 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                away = x[row(start - back)] - centre
+                sum_1 += away
+                sum_2 += away * away
+                tail_1[row(window - back)] = sum_1
+                tail_2[row(window - back)] = sum_2
+            sum_1 = sum_2 = 0.0
+            for t in range(start, stop):
+                away = x[row(t)] - centre
+                sum_1 += away
+                sum_2 += away * away
+                mean[row(t)] = sum_1
+                squares[row(t)] = sum_2
+            for t in range(start, stop):  # no row waits for another: the processor takes several at once
+                first = mean[row(t)] + tail_1[row(t - start + 1)]
+                second = squares[row(t)] + tail_2[row(t - start + 1)] - first * first * share
+                mean[row(t)] = centre + first * share
+                still = ROUNDING * mean[row(t)]
+                squares[row(t)] = 0.0 if second <= window * still * still else second
+    forget_first(mean, window - 1, age)
+    forget_first(squares, window - 1, age)
     return mean, squares
 
 
 @shared
 @compiled
-def rolling_shape(x: Vector, window: int, age: int) -> tuple[Vector, Vector]:
+def rolling_shape(x: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
     """Skewness and excess kurtosis (population moments) of the last `window` values; NaN where they are equal."""
     n = x.size
     skew = np.full(n, np.nan)
     kurtosis = np.full(n, np.nan)
     tail = np.zeros((window + 1, 4))
-    for start in range(-age % window, n, window):
-        centre = x[row(start)]
-        sum_1 = sum_2 = sum_3 = sum_4 = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            away = x[row(start - back)] - centre
-            squared = away * away
-            sum_1 += away
-            sum_2 += squared
-            sum_3 += squared * away
-            sum_4 += squared * squared
-            at = window - back
-            tail[row(at), 0], tail[row(at), 1], tail[row(at), 2], tail[row(at), 3] = sum_1, sum_2, sum_3, sum_4
-        sum_1 = sum_2 = sum_3 = sum_4 = 0.0
-        for t in range(start, min(start + window, n)):
-            away = x[row(t)] - centre
-            squared = away * away
-            sum_1 += away
-            sum_2 += squared
-            sum_3 += squared * away
-            sum_4 += squared * squared
-            at = t - start + 1
-            d = (sum_1 + tail[row(at), 0]) / window
-            second = (sum_2 + tail[row(at), 1]) / window
-            third = (sum_3 + tail[row(at), 2]) / window
-            fourth = (sum_4 + tail[row(at), 3]) / window
-            variance = second - d * d
-            still = ROUNDING * (centre + d)
-            if variance > still * still:
-                skew[row(t)] = (third - 3 * d * second + 2 * d * d * d) / (variance * math.sqrt(variance))
-                fourth += d * (-4 * third + 6 * d * second - 3 * d * d * d)
-                kurtosis[row(t)] = fourth / (variance * variance) - 3
-    skew[: window - 1] = np.nan
-    kurtosis[: window - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            centre = x[row(start)]
+            sum_1 = sum_2 = sum_3 = sum_4 = 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                away = x[row(start - back)] - centre
+                squared = away * away
+                sum_1 += away
+                sum_2 += squared
+                sum_3 += squared * away
+                sum_4 += squared * squared
+                at = window - back
+                tail[row(at), 0], tail[row(at), 1], tail[row(at), 2], tail[row(at), 3] = sum_1, sum_2, sum_3, sum_4
+            sum_1 = sum_2 = sum_3 = sum_4 = 0.0
+            for t in range(start, min(start + window, end)):
+                away = x[row(t)] - centre
+                squared = away * away
+                sum_1 += away
+                sum_2 += squared
+                sum_3 += squared * away
+                sum_4 += squared * squared
+                at = t - start + 1
+                d = (sum_1 + tail[row(at), 0]) / window
+                second = (sum_2 + tail[row(at), 1]) / window
+                third = (sum_3 + tail[row(at), 2]) / window
+                fourth = (sum_4 + tail[row(at), 3]) / window
+                variance = second - d * d
+                still = ROUNDING * (centre + d)
+                if variance > still * still:
+                    skew[row(t)] = (third - 3 * d * second + 2 * d * d * d) / (variance * math.sqrt(variance))
+                    fourth += d * (-4 * third + 6 * d * second - 3 * d * d * d)
+                    kurtosis[row(t)] = fourth / (variance * variance) - 3
+    forget_first(skew, window - 1, age)
+    forget_first(kurtosis, window - 1, age)
     return skew, kurtosis
 
 
 @shared
 @compiled
-def rolling_products(x: Vector, y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
+def rolling_products(x: Vector, y: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector]:
     """Over the last `window` pairs: squared deviations of x, of y, and their products, summed; 0 where constant."""
     n = x.size
     xx = np.empty(n)
@@ -328,183 +359,196 @@ def rolling_products(x: Vector, y: Vector, window: int, age: int) -> tuple[Vecto
     tail_x, tail_y = np.zeros(window + 1), np.zeros(window + 1)
     tail_xx, tail_yy, tail_xy = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
     share = 1.0 / window
-    for start in range(-age % window, n, window):
-        stop = min(start + window, n)
-        centre_x = x[row(start)]
-        centre_y = y[row(start)]
-        sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            dx = x[row(start - back)] - centre_x
-            dy = y[row(start - back)] - centre_y
-            sum_x += dx
-            sum_y += dy
-            sum_xx += dx * dx
-            sum_yy += dy * dy
-            sum_xy += dx * dy
-            at = window - back
-            tail_x[row(at)], tail_y[row(at)] = sum_x, sum_y
-            tail_xx[row(at)], tail_yy[row(at)], tail_xy[row(at)] = sum_xx, sum_yy, sum_xy
-        sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
-        for t in range(start, stop):
-            dx = x[row(t)] - centre_x
-            dy = y[row(t)] - centre_y
-            sum_x += dx
-            sum_y += dy
-            sum_xx += dx * dx
-            sum_yy += dy * dy
-            sum_xy += dx * dy
-            head_x[row(t - start)], head_y[row(t - start)] = sum_x, sum_y
-            xx[row(t)], yy[row(t)], xy[row(t)] = sum_xx, sum_yy, sum_xy
-        for t in range(start, stop):
-            at = t - start + 1
-            whole_x = head_x[row(at - 1)] + tail_x[row(at)]
-            whole_y = head_y[row(at - 1)] + tail_y[row(at)]
-            squares_x = xx[row(t)] + tail_xx[row(at)] - whole_x * whole_x * share
-            squares_y = yy[row(t)] + tail_yy[row(at)] - whole_y * whole_y * share
-            products = xy[row(t)] + tail_xy[row(at)] - whole_x * whole_y * share
-            still_x = ROUNDING * (centre_x + whole_x * share)
-            still_y = ROUNDING * (centre_y + whole_y * share)
-            constant_x = squares_x <= window * still_x * still_x
-            constant_y = squares_y <= window * still_y * still_y
-            xx[row(t)] = 0.0 if constant_x else squares_x
-            yy[row(t)] = 0.0 if constant_y else squares_y
-            xy[row(t)] = 0.0 if constant_x or constant_y else products
-    xx[: window - 1] = np.nan
-    yy[: window - 1] = np.nan
-    xy[: window - 1] = np.nan
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            stop = min(start + window, end)
+            centre_x = x[row(start)]
+            centre_y = y[row(start)]
+            sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                dx = x[row(start - back)] - centre_x
+                dy = y[row(start - back)] - centre_y
+                sum_x += dx
+                sum_y += dy
+                sum_xx += dx * dx
+                sum_yy += dy * dy
+                sum_xy += dx * dy
+                at = window - back
+                tail_x[row(at)], tail_y[row(at)] = sum_x, sum_y
+                tail_xx[row(at)], tail_yy[row(at)], tail_xy[row(at)] = sum_xx, sum_yy, sum_xy
+            sum_x = sum_y = sum_xx = sum_yy = sum_xy = 0.0
+            for t in range(start, stop):
+                dx = x[row(t)] - centre_x
+                dy = y[row(t)] - centre_y
+                sum_x += dx
+                sum_y += dy
+                sum_xx += dx * dx
+                sum_yy += dy * dy
+                sum_xy += dx * dy
+                head_x[row(t - start)], head_y[row(t - start)] = sum_x, sum_y
+                xx[row(t)], yy[row(t)], xy[row(t)] = sum_xx, sum_yy, sum_xy
+            for t in range(start, stop):
+                at = t - start + 1
+                whole_x = head_x[row(at - 1)] + tail_x[row(at)]
+                whole_y = head_y[row(at - 1)] + tail_y[row(at)]
+                squares_x = xx[row(t)] + tail_xx[row(at)] - whole_x * whole_x * share
+                squares_y = yy[row(t)] + tail_yy[row(at)] - whole_y * whole_y * share
+                products = xy[row(t)] + tail_xy[row(at)] - whole_x * whole_y * share
+                still_x = ROUNDING * (centre_x + whole_x * share)
+                still_y = ROUNDING * (centre_y + whole_y * share)
+                constant_x = squares_x <= window * still_x * still_x
+                constant_y = squares_y <= window * still_y * still_y
+                xx[row(t)] = 0.0 if constant_x else squares_x
+                yy[row(t)] = 0.0 if constant_y else squares_y
+                xy[row(t)] = 0.0 if constant_x or constant_y else products
+    forget_first(xx, window - 1, age)
+    forget_first(yy, window - 1, age)
+    forget_first(xy, window - 1, age)
     return xx, yy, xy
 
 
 @shared
 @compiled
-def rolling_line(y: Vector, window: int, age: int) -> tuple[Vector, Vector, Vector]:
+def rolling_line(y: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector]:
     """The least-squares line through the last `window` values: its slope a bar, its value at the last, and R².
 
     R² is NaN where the values are equal.
     """
     n = y.size
     slope = np.empty(n)
-    end = np.empty(n)
+    last = np.empty(n)
     r_squared = np.empty(n)
     tail_y, tail_yy, tail_ty = np.zeros(window + 1), np.zeros(window + 1), np.zeros(window + 1)
     share = 1.0 / window
     per_tt = 12 / (window * (window * window - 1.0))
     half = (window - 1) / 2
-    for start in range(-age % window, n, window):
-        stop = min(start + window, n)
-        centre = y[row(start)]
-        sum_y = sum_yy = sum_ty = 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            dy = y[row(start - back)] - centre
-            sum_y += dy
-            sum_yy += dy * dy
-            sum_ty -= back * dy
-            at = window - back
-            tail_y[row(at)], tail_yy[row(at)], tail_ty[row(at)] = sum_y, sum_yy, sum_ty
-        sum_y = sum_yy = sum_ty = 0.0
-        for t in range(start, stop):
-            dy = y[row(t)] - centre
-            sum_y += dy
-            sum_yy += dy * dy
-            sum_ty += (t - start) * dy
-            end[row(t)], r_squared[row(t)], slope[row(t)] = sum_y, sum_yy, sum_ty
-        for t in range(start, stop):
-            at = t - start + 1
-            whole = end[row(t)] + tail_y[row(at)]
-            mean = centre + whole * share
-            yy = r_squared[row(t)] + tail_yy[row(at)] - whole * whole * share
-            ty = slope[row(t)] + tail_ty[row(at)] - (t - start - half) * whole
-            still = ROUNDING * mean
-            constant = yy <= window * still * still
-            slope[row(t)] = 0.0 if constant else ty * per_tt
-            end[row(t)] = mean + slope[row(t)] * half
-            r_squared[row(t)] = np.nan if constant else min(ty * ty * per_tt / yy, 1.0)
-    slope[: window - 1] = np.nan
-    end[: window - 1] = np.nan
-    r_squared[: window - 1] = np.nan
-    return slope, end, r_squared
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            stop = min(start + window, end)
+            centre = y[row(start)]
+            sum_y = sum_yy = sum_ty = 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                dy = y[row(start - back)] - centre
+                sum_y += dy
+                sum_yy += dy * dy
+                sum_ty -= back * dy
+                at = window - back
+                tail_y[row(at)], tail_yy[row(at)], tail_ty[row(at)] = sum_y, sum_yy, sum_ty
+            sum_y = sum_yy = sum_ty = 0.0
+            for t in range(start, stop):
+                dy = y[row(t)] - centre
+                sum_y += dy
+                sum_yy += dy * dy
+                sum_ty += (t - start) * dy
+                last[row(t)], r_squared[row(t)], slope[row(t)] = sum_y, sum_yy, sum_ty
+            for t in range(start, stop):
+                at = t - start + 1
+                whole = last[row(t)] + tail_y[row(at)]
+                mean = centre + whole * share
+                yy = r_squared[row(t)] + tail_yy[row(at)] - whole * whole * share
+                ty = slope[row(t)] + tail_ty[row(at)] - (t - start - half) * whole
+                still = ROUNDING * mean
+                constant = yy <= window * still * still
+                slope[row(t)] = 0.0 if constant else ty * per_tt
+                last[row(t)] = mean + slope[row(t)] * half
+                r_squared[row(t)] = np.nan if constant else min(ty * ty * per_tt / yy, 1.0)
+    forget_first(slope, window - 1, age)
+    forget_first(last, window - 1, age)
+    forget_first(r_squared, window - 1, age)
+    return slope, last, r_squared
 
 
 @shared
 @compiled
-def highest(x: Vector, window: int, age: int) -> Vector:
+def highest(x: Vector, window: int, age: Ages) -> Vector:
     """The largest of the last `window` values."""
     return extreme(x, window, 1.0, age)
 
 
 @shared
 @compiled
-def lowest(x: Vector, window: int, age: int) -> Vector:
+def lowest(x: Vector, window: int, age: Ages) -> Vector:
     """The smallest of the last `window` values."""
     return extreme(x, window, -1.0, age)
 
 
 @shared
 @compiled
-def since_highest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
+def since_highest(x: Vector, window: int, age: Ages, oldest: bool) -> Vector:
     """Bars since the largest of the last `window` values; of equal ones, since the oldest or the latest of them."""
     return since_extreme(x, window, 1.0, oldest, age)
 
 
 @shared
 @compiled
-def since_lowest(x: Vector, window: int, age: int, oldest: bool) -> Vector:
+def since_lowest(x: Vector, window: int, age: Ages, oldest: bool) -> Vector:
     """Bars since the smallest of the last `window` values; of equal ones, since the oldest or the latest of them."""
     return since_extreme(x, window, -1.0, oldest, age)
 
 
 @compiled
-def extreme(x: Vector, window: int, sign: float, age: int) -> Vector:
+def extreme(x: Vector, window: int, sign: float, age: Ages) -> Vector:
     """The largest of the last `window` values, or with `sign` -1 the smallest."""
     n = x.size
     out = np.empty(n)
     tail = np.full(window + 1, -np.inf)
-    for start in range(-age % window, n, window):
-        top = -np.inf
-        for back in range(1, min(start, window - 1) + 1):
-            value = sign * x[row(start - back)]
-            top = value if value > top else top
-            tail[row(window - back)] = top
-        top = -np.inf
-        for t in range(start, min(start + window, n)):
-            value = sign * x[row(t)]
-            top = value if value > top else top
-            before = tail[row(t - start + 1)]
-            out[row(t)] = sign * (before if before > top else top)
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            top = -np.inf
+            for back in range(1, min(start - begin, window - 1) + 1):
+                value = sign * x[row(start - back)]
+                top = value if value > top else top
+                tail[row(window - back)] = top
+            top = -np.inf
+            for t in range(start, min(start + window, end)):
+                value = sign * x[row(t)]
+                top = value if value > top else top
+                before = tail[row(t - start + 1)]
+                out[row(t)] = sign * (before if before > top else top)
     forget_missing(x, window, out)
+    forget_first(out, window - 1, age)
     return out
 
 
 @compiled
-def since_extreme(x: Vector, window: int, sign: float, oldest: bool, age: int) -> Vector:
+def since_extreme(x: Vector, window: int, sign: float, oldest: bool, age: Ages) -> Vector:
     """Bars since the largest of the last `window` values, or with `sign` -1 the smallest."""
     n = x.size
     out = np.empty(n)
     tail = np.full(window + 1, -np.inf)
     place = np.zeros(window + 1)  # of each tail's largest, in rows before the block
-    for start in range(-age % window, n, window):
-        top, at = -np.inf, 0.0
-        for back in range(1, min(start, window - 1) + 1):
-            value = sign * x[row(start - back)]
-            is_top = value >= top if oldest else value > top
-            top, at = (value, float(back)) if is_top else (top, at)
-            tail[row(window - back)], place[row(window - back)] = top, at
-        top, at = -np.inf, 0.0
-        for t in range(start, min(start + window, n)):
-            value = sign * x[row(t)]
-            is_top = value > top if oldest else value >= top
-            top, at = (value, float(t - start)) if is_top else (top, at)
-            before = tail[row(t - start + 1)]
-            is_before = before >= top if oldest else before > top
-            out[row(t)] = float(t - start) + (place[row(t - start + 1)] if is_before else -at)
+    height = n // age.size
+    for stretch in range(age.size):
+        begin, end = stretch * height, (stretch + 1) * height
+        for start in range(begin + -age[stretch] % window, end, window):
+            top, at = -np.inf, 0.0
+            for back in range(1, min(start - begin, window - 1) + 1):
+                value = sign * x[row(start - back)]
+                is_top = value >= top if oldest else value > top
+                top, at = (value, float(back)) if is_top else (top, at)
+                tail[row(window - back)], place[row(window - back)] = top, at
+            top, at = -np.inf, 0.0
+            for t in range(start, min(start + window, end)):
+                value = sign * x[row(t)]
+                is_top = value > top if oldest else value >= top
+                top, at = (value, float(t - start)) if is_top else (top, at)
+                before = tail[row(t - start + 1)]
+                is_before = before >= top if oldest else before > top
+                out[row(t)] = float(t - start) + (place[row(t - start + 1)] if is_before else -at)
     forget_missing(x, window, out)
+    forget_first(out, window - 1, age)
     return out
 
 
 @compiled
 def forget_missing(x: Vector, window: int, out: Vector) -> None:
-    """Write NaN over the rows whose window is not full, or holds a missing value."""
-    out[: window - 1] = np.nan
+    """Write NaN over the rows whose window holds a missing value."""
     missing = 0
     for t in range(x.size):
         missing += x[t] != x[t]

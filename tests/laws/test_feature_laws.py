@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import polars as pl
 import pytest
 
 from lab.errors import LookAhead, UsageError
-from lab.features import FEATURES, Recent, compute, compute_fitted, computing, fit, latest, own, plain, resolve
+from lab.features import FEATURES, Latest, Recent, compute, compute_fitted, computing, fit, latest, own, plain, resolve
 from lab.features.certificate import certify
 from lab.features.certificates import certified
 from lab.features.garch import LARGEST_BETA
@@ -123,6 +124,35 @@ def test_any_row_of_a_hostile_market_can_be_recomputed_from_its_lookback_alone(
         assert compared == {each.name: int((market.age >= lookback).sum()) for each in group}
         assert min(compared.values()) >= 60
         assert wrong == []
+
+
+def test_stretches_laid_end_to_end_give_each_its_own_bits(everything: dict[str, Feature]) -> None:
+    """As live lays the bars of all symbols: of other markets, at other ages, in any order."""
+    laid = [each for each in everything.values() if each.end_to_end]
+    assert len(laid) > 300
+    for lookback, group in by_lookback(laid):
+        market = with_compared(hostile_beyond(lookback), group)
+        found = [Recent.of(rows, age) for _, age, rows in slices(market, lookback)]
+        some = found[:: max(len(found) // 12, 1)][::-1]
+        together = Latest(group).of(some)
+        alone = np.vstack([Latest(group).of([each]) for each in some])
+        assert len({each.age for each in some}) > 5
+        np.testing.assert_array_equal(together, alone, f"{[each.name for each in group]}")
+
+
+def with_compared(bars: Bars, features: Sequence[Feature]) -> Bars:
+    """The bars with what features across symbols take beside them."""
+    return replace(bars, frame=bars.frame.hstack(computing.compared(bars, features)))
+
+
+def test_a_young_symbol_among_grown_ones_is_null_and_changes_none_of_them() -> None:
+    features = [plain(text) for text in ("sma_distance(50)", "kama_distance", "log_return")]
+    bars = bars_of(rows_of("GROWN", two_state_moves(700, 0.01, (1e-3, 4e-3), 5)))
+    grown, young = Recent.of(bars.frame), Recent.of(bars.frame.head(60))
+    together = Latest(features).of([young, grown])
+    np.testing.assert_array_equal(together[1], latest(grown, features))
+    np.testing.assert_array_equal(together[0], latest(young, features))
+    assert np.isnan(together).tolist() == [[False, True, False], [False, False, False]]
 
 
 def test_parts_of_any_size_give_the_same_bits(alone: list[Feature], monkeypatch: pytest.MonkeyPatch) -> None:
