@@ -1,6 +1,9 @@
 """Hot loops in machine code: numba, with the types kept."""
 
+import hashlib
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 import numba
@@ -10,12 +13,33 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def kept_in(sources: Path, base: Path) -> Path:
+    """The folder in `base` for machine code of these very sources, where that of others is removed.
+
+    numba compiles anew when the file of a function was changed, but not when that of a function it calls was.
+    """
+    kernels = [text for file in sorted(sources.rglob("*.py")) if b"@compiled" in (text := file.read_bytes())]
+    folder = base / f"kernels-{hashlib.sha256(b''.join(kernels)).hexdigest()[:16]}"
+    if not folder.exists():
+        for other in base.glob("kernels-*"):
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+HERE = Path(__file__).parent
+KEPT = str(kept_in(HERE, Path(numba.config.CACHE_DIR or HERE / "__pycache__")))
+
+
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` on first call and keep the code on disk.
 
     Strict floating point: the same inputs give the same bits, and no sum is reordered.
     """
-    return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, KEPT
+    try:
+        return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 @compiled
