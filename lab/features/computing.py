@@ -11,9 +11,11 @@ from itertools import islice
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from lab.compiled import compiled, row
 from lab.errors import MissingColumns
 from lab.features.sharing import Shared, sharing
 from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
@@ -21,6 +23,7 @@ from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeat
 KEYS = ("symbol", "time")
 PART_ROWS = 131_072
 LARGE = 32_768  # rows of a part; with fewer, threads wait for Python's lock longer than they compute
+Bits = npt.NDArray[np.uint8]
 Fits = Mapping[str, Mapping[str, Numbers]]  # fitted feature → symbol → its numbers
 
 
@@ -126,17 +129,16 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
     """
     known = [each for each in features if each.lookback <= frame.height]
     arrays = {**arrays_of(frame, known), AGE: np.array([age])}
+    expressed = expressions(frame, known, age)
+    columns = []
     values = np.empty((len(features), frame.height))  # in one piece, which the system gives in large pages
-    places = dict(zip((each.name for each in features), values, strict=True))
-    for name, column in expressions(frame, known, age).items():
-        places[name][:] = column
     with sharing(Shared(arrays.values())):
-        for each in features:
+        for each, place in zip(features, values, strict=True):
             if each.lookback > frame.height:
-                places[each.name][:] = np.nan
-            elif each.arguments:
-                places[each.name][:] = applied(each, arrays)
-    columns = [_column(column, each.lookback) for column, each in zip(values, features, strict=True)]
+                found = np.full(frame.height, np.nan)
+            else:
+                found = applied(each, arrays) if each.arguments else expressed[each.name]
+            columns.append(_column(found, each.lookback, place))
     return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(columns, [each.name for each in features])))
 
 
@@ -179,12 +181,28 @@ def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> d
     return {each.meta.output_name(): values[each.meta.output_name()].to_numpy() for each in wanted}
 
 
-def _column(values: Vector, lookback: int) -> Any:
-    """An Arrow column of these values where they are, null where they are not finite or lack the look-back."""
-    is_known = np.isfinite(values)
-    is_known[: lookback - 1] = False
-    bits = np.packbits(is_known, bitorder="little")
-    return pa.Array.from_buffers(pa.float64(), values.size, [pa.py_buffer(bits), pa.py_buffer(values)])
+def _column(found: Vector, lookback: int, place: Vector) -> Any:
+    """An Arrow column of what was found, kept at `place`: null where it is not finite or lacks its look-back."""
+    bits = np.zeros((found.size + 7) // 8, dtype=np.uint8)
+    settle(found, lookback, place, bits)
+    return pa.Array.from_buffers(pa.float64(), found.size, [pa.py_buffer(bits), pa.py_buffer(place)])
+
+
+@compiled
+def settle(found: Vector, lookback: int, place: Vector, bits: Bits) -> None:
+    """Write what was found to `place`, and a 1 into `bits`, eight rows a byte, where it is not to be null."""
+    some = 512
+    for start in range(0, found.size, some):
+        stop = min(start + some, found.size)
+        nulls = 0
+        for t in range(start, stop):
+            place[row(t)] = found[row(t)]
+            nulls += found[row(t)] - found[row(t)] != 0
+        if nulls == 0 and start >= lookback - 1 and stop == start + some:
+            bits[start // 8 : stop // 8] = 255
+        else:
+            for t in range(max(start, lookback - 1), stop):
+                bits[t // 8] |= math.isfinite(found[t]) << (t % 8)
 
 
 def _array(column: pl.Series) -> Vector:
@@ -198,13 +216,25 @@ def _parts(bars: Bars, since: datetime | None) -> Iterator[Part]:
         wanted = begin + (int(times.search_sorted(since)) if since else 0)
         if wanted > begin:
             yield Part(begin, begin, wanted, asked=False)
-        for start in range(wanted, begin + length, PART_ROWS):
-            yield Part(begin, start, min(start + PART_ROWS, begin + length))
+        size = _part_size(begin + length - wanted)
+        for start in range(wanted, begin + length, size):
+            yield Part(begin, start, min(start + size, begin + length))
+
+
+def _part_size(rows: int) -> int:
+    """Rows of a part, so that all are of one size and keep every core busy to the end."""
+    number = math.ceil(rows / PART_ROWS)
+    number += -number % _cores()
+    return max(math.ceil(rows / max(min(number, rows // LARGE), 1)), 1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_order(work: Callable[[Part], pl.DataFrame], parts: Sequence[Part]) -> Iterator[pl.DataFrame]:
     """What becomes of each part, in order; as many are under way as there are cores, and no more wait."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     rows = sum(part.stop - part.start for part in parts)
     if min(cores, len(parts)) == 1 or rows < LARGE * len(parts):
         yield from map(work, parts)  # threads would mostly wait for each other
