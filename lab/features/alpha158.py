@@ -9,11 +9,15 @@ full, where the published ones begin with their first bar. Deviations have ddof 
 import numpy as np
 
 from lab.features.catalogue import feature
+from lab.features.price import rolling_ratio
+from lab.features.sharing import shared
 from lab.features.windows import (
+    absolute_change,
     change,
     highest,
     lag,
     lowest,
+    relative_change,
     rolling_correlation,
     rolling_deviation,
     rolling_line,
@@ -21,7 +25,6 @@ from lab.features.windows import (
     rolling_quantile,
     rolling_rank,
     rolling_squares,
-    rolling_sum,
     since_highest,
     since_lowest,
 )
@@ -30,15 +33,50 @@ from lab.nouns import Ages, Formula, Vector
 WINDOWS = (5, 10, 20, 30, 60)
 
 
+@shared
 def above(x: Vector, than: Vector) -> Vector:
     """1 where x is larger, 0 where not, NaN where either is missing."""
     return np.where(np.isnan(x) | np.isnan(than), np.nan, x > than)
 
 
-def share_of_rises(x: Vector, window: int, age: Ages) -> Vector:
-    """Sum of the rises of the last `window` changes, in units of all of them."""
-    moves = change(x)
-    return rolling_sum(np.maximum(moves, 0.0), window, age) / rolling_sum(np.abs(moves), window, age)
+@shared
+def rises(x: Vector) -> Vector:
+    """What each value is above the one before, 0 where it is not."""
+    found: Vector = np.maximum(change(x), 0.0)
+    return found
+
+
+@shared
+def falls(x: Vector) -> Vector:
+    """What each value is below the one before, 0 where it is not."""
+    found: Vector = np.maximum(-change(x), 0.0)
+    return found
+
+
+def share_of_moves(moves: Vector, x: Vector, window: int, age: Ages) -> Vector:
+    """Sum of the last `window` of `moves`, in units of that of all changes of x."""
+    return rolling_ratio(moves, absolute_change(x), window, age)
+
+
+@shared
+def log_volume(volume: Vector) -> Vector:
+    """ln(V + 1)."""
+    logs: Vector = np.log(volume + 1)
+    return logs
+
+
+@shared
+def log_volume_change(volume: Vector) -> Vector:
+    """ln(V / V[-1] + 1); NaN after a bar that traded nothing."""
+    before = lag(volume)
+    return np.log(volume / np.where(before > 0, before, np.nan) + 1)
+
+
+@shared
+def weighted_moves(close: Vector, volume: Vector) -> Vector:
+    """|C / C[-1] - 1| V."""
+    moves: Vector = np.abs(relative_change(close)) * volume
+    return moves
 
 
 @feature(lookback=1)
@@ -225,7 +263,7 @@ def alpha_corr(window: int = 20) -> Formula:
 
     The 1 is a unit of volume: the factor depends on what volume is counted in.
     """
-    return lambda close, volume, age: rolling_correlation(close, np.log(volume + 1), window, age)
+    return lambda close, volume, age: rolling_correlation(close, log_volume(volume), window, age)
 
 
 @feature(lookback=lambda window: window + 1, least=2)
@@ -233,9 +271,7 @@ def alpha_cord(window: int = 20) -> Formula:
     """CORD: correlation of C / C[-1] with ln(V / V[-1] + 1) over `window` bars; null where a bar traded nothing."""
 
     def correlation(close: Vector, volume: Vector, age: Ages) -> Vector:
-        before = lag(volume)
-        grown = np.log(volume / np.where(before > 0, before, np.nan) + 1)
-        return rolling_correlation(close / lag(close), grown, window, age)
+        return rolling_correlation(relative_change(close), log_volume_change(volume), window, age)
 
     return correlation
 
@@ -261,19 +297,19 @@ def alpha_cntd(window: int = 20) -> Formula:
 @feature(lookback=lambda window: window + 1)
 def alpha_sump(window: int = 20) -> Formula:
     """SUMP: sum of rises of C / sum of |C - C[-1]| over `window` bars; null without any move."""
-    return lambda close, age: share_of_rises(close, window, age)
+    return lambda close, age: share_of_moves(rises(close), close, window, age)
 
 
 @feature(lookback=lambda window: window + 1)
 def alpha_sumn(window: int = 20) -> Formula:
     """SUMN: sum of falls of C / sum of |C - C[-1]| over `window` bars; null without any move."""
-    return lambda close, age: share_of_rises(-close, window, age)
+    return lambda close, age: share_of_moves(falls(close), close, window, age)
 
 
 @feature(lookback=lambda window: window + 1)
 def alpha_sumd(window: int = 20) -> Formula:
     """SUMD: alpha_sump - alpha_sumn."""
-    return lambda close, age: 2 * share_of_rises(close, window, age) - 1
+    return lambda close, age: 2 * share_of_moves(rises(close), close, window, age) - 1
 
 
 @feature(lookback=lambda window: window)
@@ -293,7 +329,7 @@ def alpha_wvma(window: int = 20) -> Formula:
     """WVMA: deviation / mean of |C / C[-1] - 1| V over `window` bars; null where nothing moved or traded."""
 
     def relative_deviation(close: Vector, volume: Vector, age: Ages) -> Vector:
-        mean, squares = rolling_squares(np.abs(close / lag(close) - 1) * volume, window, age)
+        mean, squares = rolling_squares(weighted_moves(close, volume), window, age)
         ratio: Vector = np.sqrt(squares / (window - 1)) / mean
         return ratio
 
@@ -303,16 +339,16 @@ def alpha_wvma(window: int = 20) -> Formula:
 @feature(lookback=lambda window: window + 1)
 def alpha_vsump(window: int = 20) -> Formula:
     """VSUMP: sum of rises of V / sum of |V - V[-1]| over `window` bars; null where volume never changed."""
-    return lambda volume, age: share_of_rises(volume, window, age)
+    return lambda volume, age: share_of_moves(rises(volume), volume, window, age)
 
 
 @feature(lookback=lambda window: window + 1)
 def alpha_vsumn(window: int = 20) -> Formula:
     """VSUMN: sum of falls of V / sum of |V - V[-1]| over `window` bars; null where volume never changed."""
-    return lambda volume, age: share_of_rises(-volume, window, age)
+    return lambda volume, age: share_of_moves(falls(volume), volume, window, age)
 
 
 @feature(lookback=lambda window: window + 1)
 def alpha_vsumd(window: int = 20) -> Formula:
     """VSUMD: alpha_vsump - alpha_vsumn."""
-    return lambda volume, age: 2 * share_of_rises(volume, window, age) - 1
+    return lambda volume, age: 2 * share_of_moves(rises(volume), volume, window, age) - 1

@@ -2,19 +2,30 @@
 
 import numpy as np
 
-from lab.compiled import compiled
+from lab.compiled import compiled, row
 from lab.features.catalogue import feature
-from lab.features.price import EQUAL, by_direction, channel, log_change, position_in, rolling_ratio, sums_by_direction
+from lab.features.price import (
+    EQUAL,
+    by_direction,
+    channel,
+    log_change,
+    position_in,
+    rolling_ratio,
+    share_of_both,
+    sums_by_direction,
+)
 from lab.features.sharing import shared
 from lab.features.trend import efficiency, true_range, weighted_mean
 from lab.features.windows import (
+    absolute_change,
     change,
     ema,
     highest,
-    lag,
     lowest,
+    relative_change,
     rolling_deviation,
     rolling_mean,
+    rolling_sum,
     rolling_zscore,
     span_memory,
     wilder,
@@ -33,15 +44,18 @@ def stochastic(high: Vector, low: Vector, close: Vector, window: int, age: Ages)
 @shared
 def relative_strength(close: Vector, window: int, age: Ages) -> Vector:
     """Wilder's RSI of closes; NaN where nothing moved."""
-    rises, falls = by_direction(close, np.abs(change(close)))
-    gains, losses = wilder(rises, window, age), wilder(falls, window, age)
-    return 100 * gains / (gains + losses)
+    rises, falls = by_direction(close, absolute_change(close))
+    return 100 * share_of_both(wilder(rises, window, age), wilder(falls, window, age))
 
 
 @shared
+@compiled
 def typical_price(high: Vector, low: Vector, close: Vector) -> Vector:
     """(H + L + C) / 3."""
-    return (high + low + close) / 3
+    out = np.empty(close.size)
+    for t in range(close.size):
+        out[row(t)] = (high[row(t)] + low[row(t)] + close[row(t)]) / 3
+    return out
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
@@ -93,7 +107,7 @@ def stochastic_rsi(window: int = 14, over: int = 14) -> Formula:
     def position(close: Vector, age: Ages) -> Vector:
         strength = relative_strength(close, window, age)
         bottom, top = lowest(strength, over, age), highest(strength, over, age)
-        return np.where(top - bottom > 1e-9, 100 * position_in(bottom, strength, top), np.nan)
+        return 100 * position_in(bottom, strength, top, 1e-9)
 
     return position
 
@@ -107,7 +121,7 @@ def cci(window: int = 20) -> Formula:
 
     def index(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         typical = typical_price(high, low, close)
-        return away_in_mean_deviations(typical, window, age) / 0.015
+        return in_mean_deviations(typical, rolling_mean(typical, window, age), window) / 0.015
 
     return index
 
@@ -115,7 +129,7 @@ def cci(window: int = 20) -> Formula:
 @feature(lookback=lambda window: window + 1)
 def roc(window: int = 10) -> Formula:
     """Rate of change in percent: 100 (C / C[-window] - 1)."""
-    return lambda close: 100 * (close / lag(close, window) - 1)
+    return lambda close: 100 * relative_change(close, window)
 
 
 @feature(lookback=lambda window: window)
@@ -137,7 +151,7 @@ def mfi(window: int = 14) -> Formula:
     def index(high: Vector, low: Vector, close: Vector, volume: Vector, age: Ages) -> Vector:
         typical = typical_price(high, low, close)
         rising, falling = sums_by_direction(typical, typical * volume, window, age)
-        return 100 * rising / (rising + falling)
+        return 100 * share_of_both(rising, falling)
 
     return index
 
@@ -150,8 +164,8 @@ def tsi(slow: int = 25, fast: int = 13) -> Formula:
     """
 
     def index(close: Vector, age: Ages) -> Vector:
-        moves = change(close)
-        return 100 * ema(ema(moves, slow, age), fast, age) / ema(ema(np.abs(moves), slow, age), fast, age)
+        moves, walked = (ema(ema(each, slow, age), fast, age) for each in (change(close), absolute_change(close)))
+        return 100 * moves / walked
 
     return index
 
@@ -164,7 +178,7 @@ def cmo(window: int = 14) -> Formula:
     """
 
     def oscillator(close: Vector, age: Ages) -> Vector:
-        gains, losses = sums_by_direction(close, np.abs(change(close)), window, age)
+        gains, losses = sums_by_direction(close, absolute_change(close), window, age)
         return 100 * (gains - losses) / (gains + losses)
 
     return oscillator
@@ -178,10 +192,9 @@ def ultimate_oscillator(fast: int = 7, medium: int = 14, slow: int = 28) -> Form
     """
 
     def oscillator(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
-        bought, ranges = close - np.minimum(low, lag(close)), true_range(high, low, close)
-        a, b, c = (rolling_ratio(bought, ranges, window, age) for window in (fast, medium, slow))
-        weighted: Vector = 100 / 7 * (4 * a + 2 * b + c)
-        return weighted
+        above, ranges = close_above(low, close), true_range(high, low, close)
+        sums = [rolling_sum(each, window, age) for window in (fast, medium, slow) for each in (above, ranges)]
+        return weighted_percent(*sums)
 
     return oscillator
 
@@ -197,7 +210,7 @@ def awesome_oscillator(fast: int = 5, slow: int = 34) -> Formula:
     """(mean (H + L) / 2 of `fast` bars - of `slow` bars) / C. Williams (1998), as a share of the close."""
 
     def oscillator(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
-        middles = (high + low) / 2
+        middles = 0.5 * (high + low)
         return (rolling_mean(middles, fast, age) - rolling_mean(middles, slow, age)) / close
 
     return oscillator
@@ -208,8 +221,7 @@ def coppock(fast: int = 11, slow: int = 14, smoothing: int = 10) -> Formula:
     """WMA(smoothing) of the percent changes over `fast` and over `slow` bars, added. Coppock (1962)."""
 
     def curve(close: Vector, age: Ages) -> Vector:
-        changes = 100 * (close / lag(close, fast) + close / lag(close, slow) - 2)
-        return weighted_mean(changes, smoothing, age)
+        return weighted_mean(100 * (relative_change(close, fast) + relative_change(close, slow)), smoothing, age)
 
     return curve
 
@@ -252,16 +264,31 @@ def cascade_strength(first: int = 1, second: int = 5, third: int = 15, fourth: i
     return strength
 
 
-def away_in_mean_deviations(x: Vector, window: int, age: Ages) -> Vector:
-    """(x - mean) / mean |x - mean| of the last `window` values; NaN where they are equal but for rounding."""
-    mean = rolling_mean(x, window, age)
-    usual = mean_deviation(x, mean, window)
-    return np.where(usual > EQUAL * np.abs(mean), (x - mean) / usual, np.nan)
+@compiled
+def close_above(low: Vector, close: Vector) -> Vector:
+    """How far a close is above the low of its bar, or above the close before it if that is lower; NaN on the first."""
+    out = np.full(close.size, np.nan)
+    for t in range(1, close.size):
+        out[row(t)] = close[row(t)] - min(low[row(t)], close[row(t - 1)])
+    return out
 
 
 @compiled
-def mean_deviation(x: Vector, mean: Vector, window: int) -> Vector:
-    """Mean |x - m| of the last `window` values, m being the given mean of each row; 0 on the rows before."""
+def weighted_percent(a: Vector, of_a: Vector, b: Vector, of_b: Vector, c: Vector, of_c: Vector) -> Vector:
+    """The mean of three ratios in percent, the first weighing 4, the second 2."""
+    out = np.empty(a.size)
+    for t in range(a.size):
+        ratios = 4 * a[row(t)] / of_a[row(t)] + 2 * b[row(t)] / of_b[row(t)] + c[row(t)] / of_c[row(t)]
+        out[row(t)] = 100 / 7 * ratios
+    return out
+
+
+@compiled
+def in_mean_deviations(x: Vector, mean: Vector, window: int) -> Vector:
+    """x less the given mean of each row, over the mean |x - that| of the last `window` values.
+
+    NaN where these are equal but for rounding.
+    """
     out = np.zeros(x.size)
     some = 256
     for start in range(window - 1, x.size, some):
@@ -271,4 +298,8 @@ def mean_deviation(x: Vector, mean: Vector, window: int) -> Vector:
             values = x[start - back : stop - back]
             for t in range(sums.size):
                 sums[t] += abs(values[t] - about[t])
-    return out / window
+    for t in range(x.size):
+        usual = out[row(t)] / window
+        away = (x[row(t)] - mean[row(t)]) / usual
+        out[row(t)] = away if usual > EQUAL * abs(mean[row(t)]) else np.nan
+    return out

@@ -15,8 +15,10 @@ from lab.features.catalogue import feature, fitted_feature
 from lab.features.formulas import taking
 from lab.features.price import log_change
 from lab.features.windows import (
+    absolute_change,
     change,
     lag,
+    relative_change,
     rolling_correlation,
     rolling_deviation,
     rolling_mean,
@@ -125,7 +127,7 @@ def amihud(window: int = 60) -> Formula:
 
     def illiquidity(close: Vector, volume: Vector, age: Ages) -> Vector:
         value = np.where(volume > 0, close * volume, np.nan)
-        return 1e6 * rolling_mean(np.abs(close / lag(close) - 1) / value, window, age)
+        return 1e6 * rolling_mean(np.abs(relative_change(close)) / value, window, age)
 
     return illiquidity
 
@@ -177,7 +179,7 @@ def cvd_divergence(window: int = 60) -> Formula:
     """
 
     def divergence(buy_volume: Vector, volume: Vector, close: Vector, age: Ages) -> Vector:
-        straight = change(close, window) / rolling_sum(np.abs(change(close)), window, age)
+        straight = change(close, window) / rolling_sum(absolute_change(close), window, age)
         return imbalance(buy_volume, volume, window, age) - straight
 
     return divergence

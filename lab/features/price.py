@@ -7,7 +7,7 @@ import numpy as np
 from lab.compiled import compiled, row
 from lab.features.catalogue import feature
 from lab.features.sharing import shared
-from lab.features.windows import exponential_mean, highest, lowest, memory, rolling_mean, rolling_sum
+from lab.features.windows import exponential_mean, highest, lowest, memory, relative_change, rolling_mean, rolling_sum
 from lab.features.windows import lag as lagged
 from lab.nouns import Ages, Formula, Vector
 
@@ -30,7 +30,7 @@ def log_of_ratio(x: float, y: float) -> float:
 def near_log(s: float) -> float:
     """2 artanh(s) of a small s."""
     z = s * s
-    return 2 * s * (1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z / 9))))
+    return 2 * s * (1 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9)))))
 
 
 @shared
@@ -91,12 +91,21 @@ def channel(high: Vector, low: Vector, window: int, age: Ages) -> tuple[Vector, 
 
 
 @compiled
-def position_in(low: Vector, value: Vector, high: Vector) -> Vector:
-    """(value - low) / (high - low); NaN where they are equal."""
+def position_in(low: Vector, value: Vector, high: Vector, least: float = 0.0) -> Vector:
+    """(value - low) / (high - low); NaN where high is above low by no more than `least`."""
     out = np.empty(value.size)
     for t in range(value.size):
-        span = high[t] - low[t]
-        out[t] = (value[t] - low[t]) / span if span > 0 else np.nan
+        span = high[row(t)] - low[row(t)]
+        out[row(t)] = (value[row(t)] - low[row(t)]) / span if span > least else np.nan
+    return out
+
+
+@compiled
+def share_of_both(x: Vector, y: Vector) -> Vector:
+    """x / (x + y); NaN where both are 0."""
+    out = np.empty(x.size)
+    for t in range(x.size):
+        out[row(t)] = x[row(t)] / (x[row(t)] + y[row(t)])
     return out
 
 
@@ -134,7 +143,7 @@ def sums_by_direction(x: Vector, amount: Vector, window: int, age: Ages) -> tupl
 @feature(lookback=lambda window: window + 1)
 def simple_return(window: int = 1) -> Formula:
     """C / C[-window] - 1."""
-    return lambda close: close / lagged(close, window) - 1
+    return lambda close: relative_change(close, window)
 
 
 @feature(lookback=lambda window: window + 1)

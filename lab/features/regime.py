@@ -14,7 +14,7 @@ from lab.features.garch import returns_of
 from lab.features.price import log_change
 from lab.features.trend import average_directional_index
 from lab.features.windows import (
-    change,
+    absolute_change,
     lag,
     restarted,
     rolling_deviation,
@@ -230,7 +230,7 @@ def market_regime(window: int = 14, trending: float = 25.0, ranging: float = 20.
 
     def regime(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         directed = average_directional_index(high, low, close, window, age)
-        straight = np.abs(change(close, window)) / rolling_sum(np.abs(change(close)), window, age)
+        straight = absolute_change(close, window) / rolling_sum(absolute_change(close), window, age)
         trend = (directed >= trending) & (straight >= efficiency)
         range_bound = (directed < ranging) & (straight < efficiency)
         return np.where(np.isnan(directed + straight), np.nan, trend * 1.0 - range_bound)

@@ -9,12 +9,14 @@ from lab.features.catalogue import feature
 from lab.features.price import channel, log_ratio, position_in, rolling_ratio, write_logs
 from lab.features.sharing import shared
 from lab.features.windows import (
-    change,
+    absolute_change,
     ema,
     forget_first,
     lag,
+    relative_change,
     restarted,
     restarts,
+    rolling_deviation,
     rolling_mean,
     rolling_squares,
     rolling_sum,
@@ -83,7 +85,7 @@ def adaptive_mean(close: Vector, window: int, memory: int, age: Ages) -> Vector:
 def middle(high: Vector, low: Vector, window: int, age: Ages) -> Vector:
     """Halfway between the highest high and the lowest low of `window` bars."""
     top, bottom = channel(high, low, window, age)
-    return (top + bottom) / 2
+    return 0.5 * (top + bottom)
 
 
 def cloud(high: Vector, low: Vector, fast: int, medium: int, slow: int, ahead: int, age: Ages) -> tuple[Vector, Vector]:
@@ -177,9 +179,8 @@ def bollinger_position(window: int = 20, width: float = 2.0) -> Formula:
     """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
 
     def position(close: Vector, age: Ages) -> Vector:
-        mean, squares = rolling_squares(close, window, age)
-        deviation = np.sqrt(squares / window)
-        return (close - mean + width * deviation) / (2 * width * deviation)
+        mean, deviation = rolling_squares(close, window, age)[0], rolling_deviation(close, window, age, 0)
+        return 0.5 + (close - mean) / (2 * width * deviation)
 
     return position
 
@@ -189,8 +190,8 @@ def bollinger_width(window: int = 20, width: float = 2.0) -> Formula:
     """(upper - lower band) / simple average. Bollinger (2001)."""
 
     def spread(close: Vector, age: Ages) -> Vector:
-        mean, squares = rolling_squares(close, window, age)
-        return 2 * width * np.sqrt(squares / window) / mean
+        mean, deviation = rolling_squares(close, window, age)[0], rolling_deviation(close, window, age, 0)
+        return 2 * width * deviation / mean
 
     return spread
 
@@ -242,7 +243,7 @@ def tema_distance(span: int = 20) -> Formula:
 
     def distance(close: Vector, age: Ages) -> Vector:
         once, twice, thrice = triple_ema(close, span, age)
-        return log_ratio(close, 3 * once - 3 * twice + thrice)
+        return log_ratio(close, 3 * (once - twice) + thrice)
 
     return distance
 
@@ -275,7 +276,7 @@ def trix(span: int = 15) -> Formula:
 
     def percent(close: Vector, age: Ages) -> Vector:
         smooth = triple_ema(close, span, age)[2]
-        return 100 * (smooth / lag(smooth) - 1)
+        return 100 * relative_change(smooth)
 
     return percent
 
@@ -543,7 +544,7 @@ def linear_sum(x: Vector, window: int, age: Ages) -> Vector:
 @shared
 def efficiency(close: Vector, window: int, age: Ages) -> Vector:
     """|C - C[-window]| / sum of the |C - C[-1]| between them, in [0, 1]; NaN without any move."""
-    ratio: Vector = np.abs(change(close, window)) / rolling_sum(np.abs(change(close)), window, age)
+    ratio: Vector = absolute_change(close, window) / rolling_sum(absolute_change(close), window, age)
     return ratio
 
 

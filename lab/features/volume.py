@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lab.compiled import compiled
+from lab.compiled import compiled, row
 from lab.features.catalogue import feature
 from lab.features.price import log_change, log_ratio, rolling_ratio, sums_by_direction
 from lab.features.sharing import shared
@@ -28,9 +28,9 @@ def accumulated(high: Vector, low: Vector, close: Vector, volume: Vector) -> Vec
     """Volume times where the close lies in the bar, from -1 at the low to 1 at the high; 0 on a bar without range."""
     out = np.empty(close.size)
     for t in range(close.size):
-        span = high[t] - low[t]
-        place = (2 * close[t] - high[t] - low[t]) / span if span > 0 else 0.0
-        out[t] = place * volume[t]
+        span = high[row(t)] - low[row(t)]
+        place = (2 * close[row(t)] - high[row(t)] - low[row(t)]) / span if span > 0 else 0.0
+        out[row(t)] = place * volume[row(t)]
     return out
 
 

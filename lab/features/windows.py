@@ -74,12 +74,17 @@ def forget_first(out: Vector, rows: int, age: Ages) -> None:
         out[begin : begin + min(rows, height)] = np.nan
 
 
+@compiled
+def refuse_future(bars: int) -> None:
+    if bars < 0:
+        raise ValueError("a lag of fewer than 0 bars would read the future")
+
+
 @shared
 @compiled
 def lag(x: Vector, bars: int = 1) -> Vector:
     """Each value `bars` rows earlier."""
-    if bars < 0:
-        raise ValueError("a lag of fewer than 0 bars would read the future")
+    refuse_future(bars)
     out = np.empty(x.size)
     out[:bars] = np.nan
     for t in range(bars, x.size):
@@ -88,9 +93,39 @@ def lag(x: Vector, bars: int = 1) -> Vector:
 
 
 @shared
+@compiled
 def change(x: Vector, bars: int = 1) -> Vector:
     """Each value less the one `bars` rows before."""
-    return x - lag(x, bars)
+    refuse_future(bars)
+    out = np.empty(x.size)
+    out[:bars] = np.nan
+    for t in range(bars, x.size):
+        out[row(t)] = x[row(t)] - x[row(t - bars)]
+    return out
+
+
+@shared
+@compiled
+def absolute_change(x: Vector, bars: int = 1) -> Vector:
+    """How far each value is from the one `bars` rows before."""
+    refuse_future(bars)
+    out = np.empty(x.size)
+    out[:bars] = np.nan
+    for t in range(bars, x.size):
+        out[row(t)] = abs(x[row(t)] - x[row(t - bars)])
+    return out
+
+
+@shared
+@compiled
+def relative_change(x: Vector, bars: int = 1) -> Vector:
+    """Each value over the one `bars` rows before, less 1."""
+    refuse_future(bars)
+    out = np.empty(x.size)
+    out[:bars] = np.nan
+    for t in range(bars, x.size):
+        out[row(t)] = x[row(t)] / x[row(t - bars)] - 1
+    return out
 
 
 def rolling_sum(x: Vector, window: int, age: Ages) -> Vector:
@@ -106,7 +141,16 @@ def rolling_mean(x: Vector, window: int, age: Ages) -> Vector:
 @shared
 def rolling_deviation(x: Vector, window: int, age: Ages, ddof: int = 1) -> Vector:
     """Standard deviation of the last `window` values; NaN for no more values than `ddof`."""
-    return np.sqrt(rolling_variance(x, window, age, ddof))
+    return root_mean(rolling_squares(x, window, age)[1], window - ddof)
+
+
+@compiled
+def root_mean(squares: Vector, count: int) -> Vector:
+    """Root of sums of `count` squares, divided by that."""
+    out = np.empty(squares.size)
+    for t in range(squares.size):
+        out[row(t)] = math.sqrt(squares[row(t)] / count)
+    return out
 
 
 def rolling_variance(x: Vector, window: int, age: Ages, ddof: int = 1) -> Vector:
@@ -117,7 +161,8 @@ def rolling_variance(x: Vector, window: int, age: Ages, ddof: int = 1) -> Vector
 def rolling_zscore(x: Vector, window: int, age: Ages) -> Vector:
     """Each value against the mean and deviation (ddof 1) of the last `window`; NaN where they are equal."""
     mean, squares = rolling_squares(x, window, age)
-    return (x - mean) / np.sqrt(squares / (window - 1))
+    zscore: Vector = (x - mean) / root_mean(squares, window - 1)
+    return zscore
 
 
 def rolling_covariance(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
@@ -133,8 +178,18 @@ def rolling_slope(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
 
 def rolling_correlation(x: Vector, y: Vector, window: int, age: Ages) -> Vector:
     """Pearson correlation over the last `window` pairs; NaN where either is constant."""
-    xx, yy, xy = rolling_products(x, y, window, age)
-    return np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0)
+    return correlation_of(*rolling_products(x, y, window, age))
+
+
+@compiled
+def correlation_of(xx: Vector, yy: Vector, xy: Vector) -> Vector:
+    """What `rolling_products` makes a correlation of, which rounding may not carry beyond 1."""
+    out = np.empty(xx.size)
+    for t in range(xx.size):
+        found = xy[row(t)] / math.sqrt(xx[row(t)] * yy[row(t)])
+        found = min(found, 1.0) if found > 0 else max(found, -1.0)
+        out[row(t)] = found
+    return out
 
 
 def wilder(x: Vector, window: int, age: Ages) -> Vector:
