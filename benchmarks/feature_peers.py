@@ -69,7 +69,8 @@ def indicators() -> list[Indicator]:
         ),
         Indicator(
             "SAR", ("sar_distance(0.02, 0.2, 500)",), lambda p: talib.SAR(p["high"], p["low"], 0.02, 0.2),
-            lambda raw, p: [(p["close"] - raw[0]) / p["close"]],
+            lambda raw, p: [(p["close"] - _either(raw)) / p["close"]], None,
+            lambda p: _picked(ta.psar(p["high"], p["low"], None, 0.02, 0.02, 0.2, talib=False), 0, 1),
         ),
         Indicator(
             "SMA 10, SMA 50", ("sma_cross(10, 50)",), lambda p: (talib.SMA(p["close"], 10), talib.SMA(p["close"], 50)),
@@ -104,7 +105,7 @@ def indicators() -> list[Indicator]:
         ),
         Indicator(
             "ROCP 1", ("simple_return(1)",), lambda p: talib.ROCP(p["close"], 1), _same,
-            lambda p: p["close"].pct_change(1), None,
+            lambda p: p["close"].pct_change(1), lambda p: ta.rocp(p["close"], 1, talib=False),
         ),
         Indicator(
             "RSI 14", ("rsi(14)",), lambda p: talib.RSI(p["close"], 14), _same,
@@ -149,10 +150,13 @@ def indicators() -> list[Indicator]:
             lambda p: _wilder(_directional(p, 14)[2], 14),
             lambda p: _picked(ta.adx(p["high"], p["low"], p["close"], 14, talib=False), 0),
         ),
-        Indicator("ADXR 14", ("adxr(14)",), lambda p: talib.ADXR(p["high"], p["low"], p["close"], 14), _same, _adxr),
+        Indicator(
+            "ADXR 14", ("adxr(14)",), lambda p: talib.ADXR(p["high"], p["low"], p["close"], 14), _same, _adxr,
+            lambda p: _picked(ta.adxr(p["high"], p["low"], p["close"], 14, talib=False), 0),
+        ),
         Indicator(
             "DX 14", ("dx(14)",), lambda p: talib.DX(p["high"], p["low"], p["close"], 14), _same,
-            lambda p: _directional(p, 14)[2],
+            lambda p: _directional(p, 14)[2], lambda p: ta.dx(p["high"], p["low"], p["close"], 14, talib=False),
         ),
         Indicator(
             "PLUS_DI 14, MINUS_DI 14", ("plus_di(14)", "minus_di(14)"),
@@ -210,6 +214,7 @@ def indicators() -> list[Indicator]:
             "MAX 20, MIN 20", ("donchian_width(20)",), lambda p: (talib.MAX(p["high"], 20), talib.MIN(p["low"], 20)),
             lambda raw, p: [np.log(raw[0] / raw[1])],
             lambda p: (p["high"].rolling(20).max(), p["low"].rolling(20).min()),
+            lambda p: _picked(ta.donchian(p["high"], p["low"], 20, 20), 2, 0),
         ),
         Indicator(
             "MAXINDEX 20", ("alpha_imax(20)",), lambda p: talib.MAXINDEX(p["high"], 20),
@@ -234,6 +239,7 @@ def indicators() -> list[Indicator]:
         Indicator(
             "CORREL 20", ("alpha_corr(20)",), lambda p: talib.CORREL(p["close"], np.log(p["volume"] + 1), 20), _same,
             lambda p: p["close"].rolling(20).corr(np.log(p["volume"] + 1)),
+            lambda p: ta.correl(p["close"], np.log(p["volume"] + 1), 20),
         ),
         Indicator(
             "OBV", ("obv(20)",), lambda p: talib.OBV(p["close"], p["volume"]),
@@ -270,6 +276,11 @@ def _share(raw: Columns, prices: Prices) -> Columns:
 
 def _distance(raw: Columns, prices: Prices) -> Columns:
     return [np.log(prices["close"] / each) for each in raw]
+
+
+def _either(raw: Columns) -> Vector:
+    """The first column, and where it has no value the last."""
+    return np.where(np.isnan(raw[0]), raw[-1], raw[0])
 
 
 def _lagged(x: Vector, bars: int) -> Vector:
