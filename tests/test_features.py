@@ -1,6 +1,7 @@
 """What a person may write to name a feature, and what features do at the edges."""
 
 import inspect
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import MissingColumns, UnknownName, UsageError
-from lab.features import FEATURES, compute, compute_fitted, fit, plain, resolve, resolve_all
+from lab.features import FEATURES, compute, compute_fitted, computing, fit, plain, resolve, resolve_all
 from lab.features.markets import rough_market
 from lab.nouns import Bars, Feature, FittedFeature
 from tests.conftest import bars_of, rows_of, two_state_moves, with_side_columns
@@ -224,6 +225,44 @@ def test_no_bars_and_one_bar_have_the_columns_of_many(ordinary: Bars) -> None:
     known = [each.name for each in ready if one[each.name][0] is not None]
     assert known == [each.name for each in ready if each.lookback == 1]
     assert len(known) >= 10
+
+
+@given(st.integers(1, 2100), st.integers(1, 2200), st.integers(0, 2**32), st.sampled_from([0.0, 0.001, 0.5]))
+def test_a_column_is_null_where_nothing_finite_was_found_and_before_its_lookback(
+    rows: int, lookback: int, seed: int, share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    close = 1.0 + rng.random(rows)
+    divisor = np.where(rng.random(rows) < share, rng.choice([0.0, math.nan, math.inf], rows), 1.0)
+    feature = Feature(
+        "made", "test", "", lambda close: np.where(divisor == math.inf, -math.inf, close / divisor), lookback
+    )
+    made = computing.over_stretch(pl.DataFrame({"close": close}), [feature])["made"]
+    known = np.isfinite(divisor) & (divisor != 0) & (np.arange(rows) >= lookback - 1)
+    assert made.to_list() == [
+        value if is_known else None for value, is_known in zip(close.tolist(), known, strict=True)
+    ]
+    assert made.null_count() == rows - known.sum()
+
+
+@pytest.mark.parametrize(
+    ("rows", "cores", "sizes"),
+    [
+        (0, 2, []),
+        (1, 2, [1]),
+        (40_000, 2, [40_000]),
+        (100_000, 2, [50_000, 50_000]),
+        (131_072, 1, [131_072]),
+        (1_000_000, 2, [125_000] * 8),
+        (1_000_000, 3, [111_112] * 8 + [111_104]),
+    ],
+)
+def test_parts_are_of_one_size_and_occupy_every_core(
+    rows: int, cores: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "_cores", lambda: cores)
+    size = computing._part_size(rows)
+    assert [min(size, rows - start) for start in range(0, rows, size)] == sizes
 
 
 def test_no_features_are_the_keys_alone(ordinary: Bars) -> None:

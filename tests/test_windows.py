@@ -12,11 +12,15 @@ from scipy import stats
 
 from lab.features.windows import (
     NEGLIGIBLE,
+    absolute_change,
+    change,
     exponential_mean,
     exponential_sum,
     highest,
+    lag,
     lowest,
     memory,
+    relative_change,
     restarted,
     rolling_correlation,
     rolling_line,
@@ -32,7 +36,7 @@ from lab.features.windows import (
     wilder,
     wilder_memory,
 )
-from lab.nouns import Vector
+from lab.nouns import Ages, Vector
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 coarse = st.integers(-(10**9), 10**9).map(lambda thousandths: thousandths / 1000)
@@ -40,7 +44,8 @@ columns = st.lists(st.one_of(numbers, st.just(math.nan)), max_size=40)
 few = st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(math.nan)), max_size=40)  # many ties
 windows = st.integers(1, 45)
 decays = st.floats(0.01, 1.0)
-ages = st.integers(0, 100)
+ages = st.integers(0, 100).map(lambda number: np.array([number]))
+FIRST = np.array([1])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,7 +71,7 @@ def magnitude(values: list[float]) -> float:
 
 
 @given(columns, windows, decays, ages)
-def test_a_sum_is_every_window_added_up_on_its_own(values: list[float], window: int, decay: float, age: int) -> None:
+def test_a_sum_is_every_window_added_up_on_its_own(values: list[float], window: int, decay: float, age: Ages) -> None:
     x = np.array(values, dtype=np.float64)
     rounding = 1e-14 * len(values) * magnitude(values)
     np.testing.assert_allclose(rolling_sum(x, window, age), slowly(values, window, math.fsum), rtol=0, atol=rounding)
@@ -79,7 +84,7 @@ def test_a_sum_is_every_window_added_up_on_its_own(values: list[float], window: 
 
 
 @given(st.lists(st.integers(-1000, 1000), max_size=60), windows, ages)
-def test_a_sum_of_whole_numbers_is_exact(values: list[int], window: int, age: int) -> None:
+def test_a_sum_of_whole_numbers_is_exact(values: list[int], window: int, age: Ages) -> None:
     found = rolling_sum(np.array(values, dtype=np.float64), window, age)
     assert found[window - 1 :].tolist() == [
         float(sum(values[t + 1 - window : t + 1])) for t in range(window - 1, len(values))
@@ -89,7 +94,7 @@ def test_a_sum_of_whole_numbers_is_exact(values: list[int], window: int, age: in
 
 @given(few, windows, ages)
 def test_extremes_ranks_and_quantiles_are_those_of_every_window_whatever_the_ties(
-    values: list[float], window: int, age: int
+    values: list[float], window: int, age: Ages
 ) -> None:
     x = np.array(values, dtype=np.float64)
 
@@ -116,7 +121,7 @@ def test_extremes_ranks_and_quantiles_are_those_of_every_window_whatever_the_tie
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-KERNELS: dict[str, Callable[[Vector, int, int], Vector]] = {
+KERNELS: dict[str, Callable[[Vector, int, Ages], Vector]] = {
     "sum": rolling_sum,
     "exponential": lambda x, window, age: exponential_sum(x, 0.9, window, age),
     "mean": lambda x, window, age: rolling_squares(x, window, age)[0],
@@ -136,8 +141,8 @@ KERNELS: dict[str, Callable[[Vector, int, int], Vector]] = {
 
 @pytest.mark.parametrize("name", KERNELS)
 @settings(max_examples=40)
-@given(seed=st.integers(0, 2**32), window=st.integers(2, 25), age=st.integers(1, 30), cut=st.integers(1, 40))
-def test_a_slice_that_knows_its_age_gives_the_same_bits(name: str, seed: int, window: int, age: int, cut: int) -> None:
+@given(seed=st.integers(0, 2**32), window=st.integers(2, 25), age=ages, cut=st.integers(1, 40))
+def test_a_slice_that_knows_its_age_gives_the_same_bits(name: str, seed: int, window: int, age: Ages, cut: int) -> None:
     """Wherever the past is cut off, as long as the window is whole."""
     values = np.random.default_rng(seed).normal(size=80)
     whole = KERNELS[name](values, window, age)
@@ -146,19 +151,47 @@ def test_a_slice_that_knows_its_age_gives_the_same_bits(name: str, seed: int, wi
     assert alone.size - window + 1 >= 16
 
 
+@pytest.mark.parametrize("name", [name for name in KERNELS if name not in ("rank", "quantile")])
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.integers(1, 25), st.lists(st.integers(0, 30), min_size=1, max_size=4))
+def test_stretches_end_to_end_are_what_they_are_alone(name: str, seed: int, window: int, numbers: list[int]) -> None:
+    """On every row, as all of these are told where stretches begin."""
+    values = np.random.default_rng(seed).normal(size=(len(numbers), 40))
+    values[0, 30] = np.nan
+    together = KERNELS[name](values.ravel(), window, np.array(numbers))
+    alone = [KERNELS[name](each, window, np.array([number])) for each, number in zip(values, numbers, strict=True)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("bars", [1, 3, 50])
+def test_changes_are_numpys(bars: int) -> None:
+    x = np.random.default_rng(8).lognormal(size=50)
+    before = np.concatenate([np.full(bars, np.nan), x[:-bars]])[:50]
+    np.testing.assert_array_equal(change(x, bars), x - before)
+    np.testing.assert_array_equal(absolute_change(x, bars), np.abs(x - before))
+    np.testing.assert_array_equal(relative_change(x, bars), x / before - 1)
+
+
+@pytest.mark.parametrize("reaching", [lag, change, absolute_change, relative_change])
+def test_a_change_to_come_is_refused(reaching: Callable[[Vector, int], Vector]) -> None:
+    with pytest.raises(ValueError, match="would read the future"):
+        reaching(np.ones(5), -1)
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_missing_value_is_missed_while_it_is_in_the_window_and_no_longer(name: str) -> None:
     values = np.random.default_rng(3).normal(size=60)
     values[[20, 41]] = np.nan
-    missing = np.isnan(KERNELS[name](values, 7, 5))
+    missing = np.isnan(KERNELS[name](values, 7, np.array([5])))
     assert np.flatnonzero(missing).tolist() == [*range(6), *range(20, 27), *range(41, 48)]
 
 
-@pytest.mark.parametrize("age", range(7))
+@pytest.mark.parametrize("number", range(7))
 @pytest.mark.parametrize("window", [2, 7, 20])
-def test_after_a_huge_jump_a_flat_window_holds_exactly_nothing(window: int, age: int) -> None:
+def test_after_a_huge_jump_a_flat_window_holds_exactly_nothing(window: int, number: int) -> None:
     """Where sums are updated by adding and taking away, the jump leaves a residue for ever."""
     values = np.concatenate([np.full(30, 0.1), [1e16, -3e15], np.zeros(60)])
+    age = np.array([number])
     after = slice(32 + window - 1, None)
     for found in (
         rolling_sum(values, window, age),
@@ -172,7 +205,7 @@ def test_after_a_huge_jump_a_flat_window_holds_exactly_nothing(window: int, age:
 
 
 @given(st.lists(st.tuples(coarse, coarse), max_size=30), st.integers(2, 12), ages)
-def test_moments_are_those_of_every_window_on_its_own(pairs: list[tuple[float, float]], window: int, age: int) -> None:
+def test_moments_are_those_of_every_window_on_its_own(pairs: list[tuple[float, float]], window: int, age: Ages) -> None:
     x, y = (np.array([pair[k] for pair in pairs], dtype=np.float64) for k in (0, 1))
     slope, correlation = rolling_slope(x, y, window, age), rolling_correlation(x, y, window, age)
     squares = rolling_squares(x, window, age)[1]
@@ -195,8 +228,8 @@ def test_moments_are_those_of_every_window_on_its_own(pairs: list[tuple[float, f
 @pytest.mark.parametrize("window", [3, 10, 60])
 def test_the_shape_of_a_window_is_scipys_and_its_line_numpys(window: int) -> None:
     x = 100 * np.exp(np.cumsum(np.random.default_rng(4).standard_t(3, 400) * 0.01))
-    skew, kurtosis = rolling_shape(x, window, 11)
-    slope, end, fit = rolling_line(x, window, 11)
+    skew, kurtosis = rolling_shape(x, window, FIRST + 10)
+    slope, end, fit = rolling_line(x, window, FIRST + 10)
     for t in range(window - 1, x.size):
         last = x[t + 1 - window : t + 1]
         assert skew[t] == pytest.approx(stats.skew(last), rel=1e-8, abs=1e-8)
@@ -211,19 +244,21 @@ def test_the_shape_of_a_window_is_scipys_and_its_line_numpys(window: int) -> Non
 def test_equal_values_have_no_deviation_no_correlation_and_no_shape_whatever_their_size(level: float) -> None:
     """A mean of equal numbers is off by a rounding, and a ratio to that rounding would be noise."""
     flat, moving = np.full(50, level), np.arange(50.0)
-    assert rolling_squares(flat, 7, 3)[1][6:].tolist() == [0.0] * 44
-    assert np.isnan([*rolling_slope(flat, moving, 7, 3), *rolling_correlation(flat, moving, 7, 3)]).all()
-    assert np.isnan(rolling_correlation(moving, flat, 7, 3)).all()
-    assert np.abs(rolling_slope(moving, flat, 7, 3)[6:]).max() == 0.0
-    assert np.isnan(rolling_shape(flat, 7, 3)).all()
-    assert rolling_line(flat, 7, 3)[1][6:].tolist() == [level] * 44
+    assert rolling_squares(flat, 7, FIRST + 2)[1][6:].tolist() == [0.0] * 44
+    assert np.isnan(
+        [*rolling_slope(flat, moving, 7, FIRST + 2), *rolling_correlation(flat, moving, 7, FIRST + 2)]
+    ).all()
+    assert np.isnan(rolling_correlation(moving, flat, 7, FIRST + 2)).all()
+    assert np.abs(rolling_slope(moving, flat, 7, FIRST + 2)[6:]).max() == 0.0
+    assert np.isnan(rolling_shape(flat, 7, FIRST + 2)).all()
+    assert rolling_line(flat, 7, FIRST + 2)[1][6:].tolist() == [level] * 44
 
 
 def test_no_more_digits_are_lost_than_the_window_is_long() -> None:
     """A window full of one price, but for a first value far away: the worst for sums about that value."""
     values = np.random.default_rng(5).normal(1e6, 1e-3, 4000)
     values[::200] += 5e5
-    found = rolling_squares(values, 200, 1)[1]
+    found = rolling_squares(values, 200, FIRST)[1]
     rows = range(199, 4000, 57)
     exact = [statistics.pvariance(values[t - 199 : t + 1].tolist()) * 200 for t in rows]
     assert [found[t] for t in rows] == pytest.approx(exact, rel=1e-12)
@@ -231,9 +266,9 @@ def test_no_more_digits_are_lost_than_the_window_is_long() -> None:
 
 def test_a_restarted_recursion_rests_on_one_to_two_memories() -> None:
     x = np.random.default_rng(6).normal(size=500)
-    counts = restarted(lambda part: np.arange(1.0, part.size + 1), 40, 1, x)
+    counts = restarted(lambda part: np.arange(1.0, part.size + 1), 40, FIRST, x)
     assert (counts[80:].min(), counts.max()) == (41.0, 80.0)
-    whole, alone = (restarted(np.cumsum, 40, age, part) for age, part in ((1, x), (124, x[123:])))
+    whole, alone = (restarted(np.cumsum, 40, age, part) for age, part in ((FIRST, x), (FIRST + 123, x[123:])))
     assert alone[79:].tolist() == whole[202:].tolist()
 
 
@@ -254,7 +289,7 @@ def test_memories_of_the_usual_windows() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(1.0, 2.0), min_size=260, max_size=260), st.integers(1, 8))
 def test_wilders_average_is_his_recursion_once_the_start_is_forgotten(values: list[float], window: int) -> None:
-    found = wilder(np.array(values), window, 1)
+    found = wilder(np.array(values), window, FIRST)
     average = values[0]
     for value in values[1:]:
         average += (value - average) / window
@@ -264,5 +299,5 @@ def test_wilders_average_is_his_recursion_once_the_start_is_forgotten(values: li
 
 @given(st.floats(-1e9, 1e9), st.floats(0.05, 0.99), st.integers(1, 30))
 def test_the_mean_of_equal_values_is_that_value(value: float, decay: float, length: int) -> None:
-    found = exponential_mean(np.full(40, value), decay, length, 1)
+    found = exponential_mean(np.full(40, value), decay, length, FIRST)
     assert found[length - 1 :].tolist() == pytest.approx([value] * (41 - length), rel=1e-14)

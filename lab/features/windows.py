@@ -70,7 +70,8 @@ def restarts(n: int, memory: int, age: Ages) -> list[tuple[int, int, int]]:
 def forget_first(out: Vector, rows: int, age: Ages) -> None:
     """Write NaN over the first `rows` rows of every stretch, whose windows are not full."""
     height = out.size // age.size
-    for begin in range(0, out.size, height):
+    for stretch in range(age.size):
+        begin = stretch * height
         out[begin : begin + min(rows, height)] = np.nan
 
 

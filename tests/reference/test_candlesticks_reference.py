@@ -183,7 +183,9 @@ def test_a_pattern_is_seen_in_its_look_back_alone(name: str) -> None:
     prices, feature = in_ticks(random_prices(5_000, 9), 2.0), plain(name)
     whole, bars = column_of(bars_from(prices), name), feature.lookback
     alone = [
-        applied(feature, {each: x[first : first + bars] for each, x in prices.items()}, first + 1)[-1]
+        applied(
+            feature, {each: x[first : first + bars] for each, x in prices.items()} | {"age": np.array([first + 1])}
+        )[-1]
         for first in range(whole.size - bars + 1)
     ]
     np.testing.assert_array_equal(alone, whole[bars - 1 :])

@@ -70,7 +70,7 @@ def test_the_pairs_of_corwin_and_schultz_in_table_a() -> None:
 def test_the_slope_of_kyle_is_the_worked_one() -> None:
     flow = np.array([3.0, -2, 5, -4, 1, 2, -1, -3])
     moves = np.array([0.32, -0.18, 0.47, -0.42, 0.11, 0.22, -0.06, -0.33])
-    assert rolling_slope(flow, moves, 8, 1)[-1] == pytest.approx(0.10067151, abs=5e-9)
+    assert rolling_slope(flow, moves, 8, np.array([1]))[-1] == pytest.approx(0.10067151, abs=5e-9)
 
 
 def test_bulk_classification_of_table_a_is_the_worked_one() -> None:

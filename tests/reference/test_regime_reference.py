@@ -78,7 +78,7 @@ def test_the_filter_is_that_of_statsmodels_and_not_its_smoother(weekly_moves: Ve
 def test_filtering_in_blocks_forgets_only_what_lies_further_back_than_its_memory(weekly_moves: Vector) -> None:
     """250 returns are enough for a market that switches every 20 bars; 5 are not."""
     theirs = statsmodels_filter(weekly_moves).filtered_marginal_probabilities[:, 1]
-    enough, few = (restarted(lambda x: filtered(x, *OURS), memory, 1, weekly_moves) for memory in (250, 5))
+    enough, few = (restarted(lambda x: filtered(x, *OURS), memory, np.array([1]), weekly_moves) for memory in (250, 5))
     np.testing.assert_allclose(enough, theirs, rtol=0, atol=1e-8)
     assert 0.01 < np.abs(few - theirs).max() < 0.5
 
