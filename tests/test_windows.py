@@ -10,28 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lab.features.extremes import highest, lowest, rolling_quantile, rolling_rank, since_highest
 from lab.features.windows import (
     NEGLIGIBLE,
     absolute_change,
     change,
     exponential_mean,
     exponential_sum,
-    highest,
     lag,
-    lowest,
     memory,
     relative_change,
     restarted,
     rolling_correlation,
     rolling_line,
     rolling_products,
-    rolling_quantile,
-    rolling_rank,
     rolling_shape,
     rolling_slope,
     rolling_squares,
     rolling_sum,
-    since_highest,
     span_memory,
     wilder,
     wilder_memory,

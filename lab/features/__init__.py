@@ -6,9 +6,11 @@ bars; live evaluates the same formula over the last `lookback` bars and takes th
 
 from lab.features import (  # noqa: F401  importing a family registers its features, and sets the ready sets of them
     alpha158,
+    averages,
     book,
     calendar,
     candlesticks,
+    channels,
     cross_section,
     distribution,
     garch,

@@ -9,24 +9,19 @@ full, where the published ones begin with their first bar. Deviations have ddof 
 import numpy as np
 
 from lab.features.catalogue import feature
+from lab.features.extremes import highest, lowest, rolling_quantile, rolling_rank, since_highest, since_lowest
 from lab.features.price import rolling_ratio
 from lab.features.sharing import shared
 from lab.features.windows import (
     absolute_change,
     change,
-    highest,
     lag,
-    lowest,
     relative_change,
     rolling_correlation,
     rolling_deviation,
     rolling_line,
     rolling_mean,
-    rolling_quantile,
-    rolling_rank,
     rolling_squares,
-    since_highest,
-    since_lowest,
 )
 from lab.nouns import Ages, Formula, Vector
 

@@ -7,15 +7,9 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
+from lab.features.extremes import rolling_quantile
 from lab.features.price import log_change, log_ratio, position_in, sums_by_direction
-from lab.features.windows import (
-    lag,
-    rolling_correlation,
-    rolling_mean,
-    rolling_quantile,
-    rolling_shape,
-    rolling_squares,
-)
+from lab.features.windows import lag, rolling_correlation, rolling_mean, rolling_shape, rolling_squares
 from lab.nouns import Ages, Formula, Vector
 
 HURST_SPANS = (1, 2, 4, 8, 16)

@@ -32,32 +32,13 @@ def rough_market(kind: str, rows: int, interval: str = "1m") -> Bars:
     for whatever was traded, `jumpy` prices leap by a third now and then, `gaps` lacks bars.
     """
     rng = np.random.default_rng(20_240_229)
-    moves = rng.normal(0, 2e-3, rows)
-    volume = rng.lognormal(3, 1, rows)
-    share = rng.beta(4, 4, rows)
-    scale = 100.0
-    if kind == "flat":
-        moves[rows // 4 : -AFTER // 2] = 0.0
-    elif kind == "quiet":
-        volume[rng.random(rows) < 0.4] = 0.0
-        volume[-AFTER // 2 :] = 0.0
-    elif kind == "halted":
-        moves[-AFTER : -AFTER // 2], volume[-AFTER : -AFTER // 2] = 0.0, 0.0
-    elif kind == "silent":
-        volume[rng.random(rows) < 0.02] = np.nan
-        volume[-AFTER // 2 : -AFTER // 3] = np.nan
-    elif kind == "jumpy":
-        moves[rng.random(rows) < 0.05] *= 200
-        share = np.round(share)
-    elif kind == "tiny":
-        scale = 1e-8
-    elif kind == "huge":
-        scale, volume = 1e8, volume * 1e8
-    away = np.where(moves == 0.0, 0.0, rng.normal(0, 2e-4, rows))
-    above = below = np.where(moves == 0.0, 0.0, rng.exponential(1e-3, rows))
+    moves, volume, share, scale = _disturbed(kind, rows, rng)
     if kind == "hourly":
         away, body, above, below = _candles(rows)
         moves = away + body
+    else:
+        away = np.where(moves == 0.0, 0.0, rng.normal(0, 2e-4, rows))
+        above = below = np.where(moves == 0.0, 0.0, rng.exponential(1e-3, rows))
     close = scale * np.exp(np.cumsum(moves))
     opened = np.concatenate([[scale], close[:-1]]) * np.exp(away)
     steps = np.ones(rows, dtype=np.int64)
@@ -84,6 +65,30 @@ def rough_market(kind: str, rows: int, interval: str = "1m") -> Bars:
         }
     )
     return Bars.of(frame.hstack(_rarer_columns(close)), interval)
+
+
+def _disturbed(kind: str, rows: int, rng: np.random.Generator) -> tuple[Vector, Vector, Vector, float]:
+    """Log moves of closes, volumes, shares that takers bought, and the first price."""
+    moves, volume, share = rng.normal(0, 2e-3, rows), rng.lognormal(3, 1, rows), rng.beta(4, 4, rows)
+    scale = 100.0
+    if kind == "flat":
+        moves[rows // 4 : -AFTER // 2] = 0.0
+    elif kind == "quiet":
+        volume[rng.random(rows) < 0.4] = 0.0
+        volume[-AFTER // 2 :] = 0.0
+    elif kind == "halted":
+        moves[-AFTER : -AFTER // 2], volume[-AFTER : -AFTER // 2] = 0.0, 0.0
+    elif kind == "silent":
+        volume[rng.random(rows) < 0.02] = np.nan
+        volume[-AFTER // 2 : -AFTER // 3] = np.nan
+    elif kind == "jumpy":
+        moves[rng.random(rows) < 0.05] *= 200
+        share = np.round(share)
+    elif kind == "tiny":
+        scale = 1e-8
+    elif kind == "huge":
+        scale, volume = 1e8, volume * 1e8
+    return moves, volume, share, scale
 
 
 @lru_cache(maxsize=16)

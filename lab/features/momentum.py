@@ -3,7 +3,9 @@
 import numpy as np
 
 from lab.compiled import compiled, row
+from lab.features.averages import efficiency, weighted_mean
 from lab.features.catalogue import feature
+from lab.features.extremes import highest, lowest
 from lab.features.price import (
     EQUAL,
     by_direction,
@@ -15,13 +17,11 @@ from lab.features.price import (
     sums_by_direction,
 )
 from lab.features.sharing import shared
-from lab.features.trend import efficiency, true_range, weighted_mean
+from lab.features.trend import true_range
 from lab.features.windows import (
     absolute_change,
     change,
     ema,
-    highest,
-    lowest,
     relative_change,
     rolling_deviation,
     rolling_mean,

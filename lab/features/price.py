@@ -6,8 +6,9 @@ import numpy as np
 
 from lab.compiled import compiled, row
 from lab.features.catalogue import feature
+from lab.features.extremes import highest, lowest
 from lab.features.sharing import shared
-from lab.features.windows import exponential_mean, highest, lowest, memory, relative_change, rolling_mean, rolling_sum
+from lab.features.windows import exponential_mean, memory, relative_change, rolling_mean, rolling_sum
 from lab.features.windows import lag as lagged
 from lab.nouns import Ages, Formula, Vector
 

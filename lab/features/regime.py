@@ -10,6 +10,7 @@ import numpy as np
 from lab.compiled import compiled
 from lab.errors import NotEnoughHistory, UsageError
 from lab.features.catalogue import feature, fitted_feature
+from lab.features.extremes import rolling_quantile, since_highest
 from lab.features.garch import returns_of
 from lab.features.price import log_change
 from lab.features.trend import average_directional_index
@@ -19,9 +20,7 @@ from lab.features.windows import (
     restarted,
     rolling_deviation,
     rolling_mean,
-    rolling_quantile,
     rolling_sum,
-    since_highest,
     wilder_memory,
 )
 from lab.nouns import Ages, Bars, Formula, Matrix, Numbers, Vector

@@ -1,4 +1,4 @@
-"""Averages, and how far and how straight prices went from them."""
+"""How far and how straight prices went."""
 
 import math
 
@@ -6,22 +6,16 @@ import numpy as np
 
 from lab.compiled import compiled, row
 from lab.features.catalogue import feature
-from lab.features.price import channel, log_ratio, position_in, rolling_ratio, write_logs
+from lab.features.extremes import since_highest, since_lowest
+from lab.features.price import channel, rolling_ratio, write_logs
 from lab.features.sharing import shared
 from lab.features.windows import (
-    absolute_change,
     ema,
     forget_first,
     lag,
-    relative_change,
     restarted,
     restarts,
-    rolling_deviation,
-    rolling_mean,
-    rolling_squares,
     rolling_sum,
-    since_highest,
-    since_lowest,
     span_memory,
     wilder,
     wilder_memory,
@@ -30,12 +24,6 @@ from lab.nouns import Ages, Formula, Vector
 
 STILL = 1e-14  # a deviation of ln C that is only rounding
 STRAIGHT = 1e-12  # a share of squared deviations that is
-
-
-@shared
-def macd_line(close: Vector, fast: int, slow: int, age: Ages) -> Vector:
-    """EMA(fast) - EMA(slow) of closes."""
-    return ema(close, fast, age) - ema(close, slow, age)
 
 
 def directional(high: Vector, low: Vector, close: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector]:
@@ -55,78 +43,6 @@ def directional_index(high: Vector, low: Vector, close: Vector, window: int, age
 def average_directional_index(high: Vector, low: Vector, close: Vector, window: int, age: Ages) -> Vector:
     """ADX: the Wilder average of DX."""
     return wilder(directional_index(high, low, close, window, age), window, age)
-
-
-@shared
-def weighted_mean(x: Vector, window: int, age: Ages) -> Vector:
-    """Mean of the last `window` values, the latest weighing `window`, the oldest 1."""
-    return linear_sum(x, window, age) / (window * (window + 1) / 2)
-
-
-def hull(close: Vector, window: int, age: Ages) -> Vector:
-    """Hull's average: of 2 WMA(window / 2) - WMA(window), a WMA over the root of `window`."""
-    faster = 2 * weighted_mean(close, window // 2, age) - weighted_mean(close, window, age)
-    return weighted_mean(faster, math.isqrt(window), age)
-
-
-def triple_ema(close: Vector, span: int, age: Ages) -> tuple[Vector, Vector, Vector]:
-    """The EMA, the EMA of it, and the EMA of that."""
-    once = ema(close, span, age)
-    twice = ema(once, span, age)
-    return once, twice, ema(twice, span, age)
-
-
-def adaptive_mean(close: Vector, window: int, memory: int, age: Ages) -> Vector:
-    """Kaufman's average: an EMA as fast as one of 2 bars where prices went straight, of 30 where they went nowhere."""
-    return adaptive_path(close, efficiency(close, window, age), memory, age)
-
-
-@shared
-def middle(high: Vector, low: Vector, window: int, age: Ages) -> Vector:
-    """Halfway between the highest high and the lowest low of `window` bars."""
-    top, bottom = channel(high, low, window, age)
-    return 0.5 * (top + bottom)
-
-
-def cloud(high: Vector, low: Vector, fast: int, medium: int, slow: int, ahead: int, age: Ages) -> tuple[Vector, Vector]:
-    """Ichimoku's two spans at each bar, as they were drawn `ahead` bars before it."""
-    span_a = (middle(high, low, fast, age) + middle(high, low, medium, age)) / 2
-    return lag(span_a, ahead), lag(middle(high, low, slow, age), ahead)
-
-
-@feature(lookback=lambda window: window)
-def sma_distance(window: int = 50) -> Formula:
-    """ln(C / simple average of `window` closes)."""
-    return lambda close, age: log_ratio(close, rolling_mean(close, window, age))
-
-
-@feature(lookback=lambda span: span_memory(span))
-def ema_distance(span: int = 20) -> Formula:
-    """ln(C / exponential average of closes, alpha = 2 / (span + 1))."""
-    return lambda close, age: log_ratio(close, ema(close, span, age))
-
-
-@feature(lookback=lambda fast, slow: max(span_memory(fast), span_memory(slow)))
-def macd(fast: int = 12, slow: int = 26) -> Formula:
-    """(EMA(fast) - EMA(slow)) / C. Appel (1979), as a share of the close."""
-    return lambda close, age: macd_line(close, fast, slow, age) / close
-
-
-@feature(lookback=lambda fast, slow, signal: max(span_memory(fast), span_memory(slow)) + span_memory(signal) - 1)
-def macd_signal(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
-    """EMA(signal) of EMA(fast) - EMA(slow), as a share of the close."""
-    return lambda close, age: ema(macd_line(close, fast, slow, age), signal, age) / close
-
-
-@feature(lookback=lambda fast, slow, signal: max(span_memory(fast), span_memory(slow)) + span_memory(signal) - 1)
-def macd_histogram(fast: int = 12, slow: int = 26, signal: int = 9) -> Formula:
-    """macd less macd_signal, as a share of the close."""
-
-    def histogram(close: Vector, age: Ages) -> Vector:
-        line = macd_line(close, fast, slow, age)
-        return (line - ema(line, signal, age)) / close
-
-    return histogram
 
 
 @feature(lookback=lambda window: wilder_memory(window) + 1)
@@ -172,113 +88,6 @@ def adxr(window: int = 14) -> Formula:
         return (now + lag(now, window - 1)) / 2
 
     return rating
-
-
-@feature(lookback=lambda window: window, least=2)
-def bollinger_position(window: int = 20, width: float = 2.0) -> Formula:
-    """%b: (C - lower band) / (upper - lower), bands at `width` deviations (ddof 0); null on a flat window."""
-
-    def position(close: Vector, age: Ages) -> Vector:
-        mean, deviation = rolling_squares(close, window, age)[0], rolling_deviation(close, window, age, 0)
-        return 0.5 + (close - mean) / (2 * width * deviation)
-
-    return position
-
-
-@feature(lookback=lambda window: window, least=2)
-def bollinger_width(window: int = 20, width: float = 2.0) -> Formula:
-    """(upper - lower band) / simple average. Bollinger (2001)."""
-
-    def spread(close: Vector, age: Ages) -> Vector:
-        mean, deviation = rolling_squares(close, window, age)[0], rolling_deviation(close, window, age, 0)
-        return 2 * width * deviation / mean
-
-    return spread
-
-
-@feature(lookback=lambda window: window)
-def wma_distance(window: int = 20) -> Formula:
-    """ln(C / average of `window` closes whose weights fall by equal steps, from `window` now to 1)."""
-    return lambda close, age: log_ratio(close, weighted_mean(close, window, age))
-
-
-@feature(lookback=lambda window: window + math.isqrt(window) - 1, least=2)
-def hull_distance(window: int = 16) -> Formula:
-    """ln(C / Hull average): WMA(√window) of 2 WMA(window / 2) - WMA(window), halves and roots cut. Hull (2005).
-
-    Null where a crash bends that average below zero.
-    """
-    return lambda close, age: log_ratio(close, hull(close, window, age))
-
-
-@feature(lookback=lambda window: window)
-def trima_distance(window: int = 20) -> Formula:
-    """ln(C / triangular average of `window` closes: the simple average of simple averages of half as many)."""
-
-    def distance(close: Vector, age: Ages) -> Vector:
-        outer = window // 2 + 1
-        inner = window + 1 - outer
-        return log_ratio(close, rolling_mean(rolling_mean(close, inner, age), outer, age))
-
-    return distance
-
-
-@feature(lookback=lambda span: 2 * span_memory(span) - 1)
-def dema_distance(span: int = 20) -> Formula:
-    """ln(C / double exponential average: 2 EMA - EMA of EMA). Mulloy (1994). Null where that is not positive."""
-
-    def distance(close: Vector, age: Ages) -> Vector:
-        once = ema(close, span, age)
-        return log_ratio(close, (2 * once - ema(once, span, age)))
-
-    return distance
-
-
-@feature(lookback=lambda span: 3 * span_memory(span) - 2)
-def tema_distance(span: int = 20) -> Formula:
-    """ln(C / triple exponential average: 3 EMA - 3 EMA² + EMA³, powers meaning EMA of EMA). Mulloy (1994).
-
-    Null where that average is not positive.
-    """
-
-    def distance(close: Vector, age: Ages) -> Vector:
-        once, twice, thrice = triple_ema(close, span, age)
-        return log_ratio(close, 3 * (once - twice) + thrice)
-
-    return distance
-
-
-@feature(lookback=lambda window, memory: 2 * memory + window)
-def kama_distance(window: int = 10, memory: int = 250) -> Formula:
-    """ln(C / Kaufman's adaptive average), 2 to 30 bars fast as efficiency_ratio(window) says. Kaufman (1995).
-
-    It begins at a close between `memory` and 2 `memory` bars ago. Closes that did not move for `window` bars count as
-    straight.
-    """
-    return lambda close, age: log_ratio(close, adaptive_mean(close, window, memory, age))
-
-
-@feature(lookback=lambda fast, slow: max(fast, slow))
-def sma_cross(fast: int = 10, slow: int = 50) -> Formula:
-    """ln(simple average of `fast` closes / of `slow`): its sign changes where they cross."""
-    return lambda close, age: log_ratio(rolling_mean(close, fast, age), rolling_mean(close, slow, age))
-
-
-@feature(lookback=lambda fast, slow: max(span_memory(fast), span_memory(slow)))
-def ema_cross(fast: int = 10, slow: int = 50) -> Formula:
-    """ln(exponential average of span `fast` / of span `slow`): its sign changes where they cross."""
-    return lambda close, age: log_ratio(ema(close, fast, age), ema(close, slow, age))
-
-
-@feature(lookback=lambda span: 3 * span_memory(span) - 1)
-def trix(span: int = 15) -> Formula:
-    """Change of the EMA of the EMA of the EMA of closes in a bar, in percent. Hutson (1983)."""
-
-    def percent(close: Vector, age: Ages) -> Vector:
-        smooth = triple_ema(close, span, age)[2]
-        return 100 * relative_change(smooth)
-
-    return percent
 
 
 @feature(lookback=lambda window: window + 1)
@@ -374,58 +183,6 @@ def regression_channel(window: int = 50) -> Formula:
     return deviations
 
 
-@feature(lookback=lambda window: window)
-def tenkan_distance(window: int = 9) -> Formula:
-    """ln(C / halfway between highest high and lowest low of `window` bars), the turning line. Hosoda (1969)."""
-    return lambda high, low, close, age: log_ratio(close, middle(high, low, window, age))
-
-
-@feature(lookback=lambda window: window)
-def kijun_distance(window: int = 26) -> Formula:
-    """ln(C / halfway between highest high and lowest low of `window` bars), the base line. Hosoda (1969)."""
-    return lambda high, low, close, age: log_ratio(close, middle(high, low, window, age))
-
-
-@feature(lookback=lambda fast, medium, slow, ahead: max(fast, medium, slow) + ahead)
-def cloud_distance(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int = 26) -> Formula:
-    """ln(C / near edge of the Ichimoku cloud drawn `ahead` bars before), 0 inside it. Hosoda (1969).
-
-    Its edges are the mean of tenkan(fast) and kijun(medium), and the middle of `slow` bars.
-    """
-
-    def distance(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
-        span_a, span_b = cloud(high, low, fast, medium, slow, ahead, age)
-        edge = np.minimum(np.maximum(close, np.minimum(span_a, span_b)), np.maximum(span_a, span_b))
-        return log_ratio(close, edge)
-
-    return distance
-
-
-@feature(lookback=lambda fast, medium, slow, ahead: max(fast, medium, slow) + ahead)
-def cloud_width(fast: int = 9, medium: int = 26, slow: int = 52, ahead: int = 26) -> Formula:
-    """ln(span A / span B) of the Ichimoku cloud drawn `ahead` bars before; above 0 it is rising. Hosoda (1969)."""
-
-    def width(high: Vector, low: Vector, age: Ages) -> Vector:
-        span_a, span_b = cloud(high, low, fast, medium, slow, ahead, age)
-        return log_ratio(span_a, span_b)
-
-    return width
-
-
-@feature(lookback=lambda window: window + 1)
-def donchian_position(window: int = 20) -> Formula:
-    """(C - lowest low) / (highest high - lowest low) of the `window` bars before this one. Donchian (1960).
-
-    Above 1 and below 0 the close broke out of them; null where they had no range.
-    """
-
-    def position(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
-        top, bottom = channel(high, low, window, age)
-        return position_in(lag(bottom), close, lag(top))
-
-    return position
-
-
 @feature(lookback=lambda window: window + 1)
 def vortex_plus(window: int = 14) -> Formula:
     """Sum of |H - L[-1]| over that of the true range, `window` bars. Botes & Siepman (2010). Null without range."""
@@ -512,62 +269,6 @@ def one_sidedness(x: Vector, y: Vector) -> Vector:
     for t in range(x.size):
         total = x[t] + y[t]
         out[t] = 0.0 if total == 0 else 100 * abs(x[t] - y[t]) / total
-    return out
-
-
-@compiled
-def linear_sum(x: Vector, window: int, age: Ages) -> Vector:
-    """Sum of the last `window` values, the latest weighing `window`, the one before one less, the oldest 1."""
-    n = x.size
-    out = np.empty(n)
-    # The weights of a tail fall from M to 1: the sum of its M sums from the block's end on.
-    tail = np.zeros(window + 1)
-    height = n // age.size
-    for stretch in range(age.size):
-        begin, end = stretch * height, (stretch + 1) * height
-        for start in range(begin + -age[stretch] % window, end, window):
-            total = weighted = 0.0
-            for back in range(1, min(start - begin, window - 1) + 1):
-                total += x[row(start - back)]
-                weighted += total
-                tail[row(window - back)] = weighted
-            total = weighted = 0.0
-            for t in range(start, min(start + window, end)):
-                place = t - start + 1
-                total += x[row(t)]
-                weighted += place * x[row(t)]
-                out[row(t)] = (window - place) * total + weighted + tail[row(place)]
-    forget_first(out, window - 1, age)
-    return out
-
-
-@shared
-def efficiency(close: Vector, window: int, age: Ages) -> Vector:
-    """|C - C[-window]| / sum of the |C - C[-1]| between them, in [0, 1]; NaN without any move."""
-    ratio: Vector = absolute_change(close, window) / rolling_sum(absolute_change(close), window, age)
-    return ratio
-
-
-@compiled
-def adaptive_path(close: Vector, straight: Vector, memory: int, age: Ages) -> Vector:
-    """An average between an EMA of 2 bars where `straight` is 1, or unknown, and one of 30 where it is 0.
-
-    It begins anew every `memory` rows, at a close, and is used from one block later on.
-    """
-    out = np.empty(close.size)
-    fast = 2 / (2 + 1)
-    slow = 2 / (30 + 1)
-    coming = np.nan
-    for first, start, stop in restarts(close.size, memory, age):
-        level = close[start] if start == first else coming
-        coming = close[start]
-        for t in range(start, stop):
-            way = straight[row(t)]
-            root = fast if math.isnan(way) else way * (fast - slow) + slow
-            pace = root * root
-            level += pace * (close[row(t)] - level)
-            coming += pace * (close[row(t)] - coming)
-            out[row(t)] = level
     return out
 
 

@@ -6,16 +6,15 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
+from lab.features.extremes import highest, rolling_rank
 from lab.features.price import channel, log_change, log_ratio, sums_by_direction
 from lab.features.trend import true_range
 from lab.features.windows import (
     ema,
     forget_first,
-    highest,
     lag,
     rolling_deviation,
     rolling_mean,
-    rolling_rank,
     rolling_sum,
     rolling_variance,
     rolling_zscore,

@@ -4,6 +4,7 @@ import numpy as np
 
 from lab.compiled import compiled, row
 from lab.features.catalogue import feature
+from lab.features.extremes import rolling_rank
 from lab.features.price import log_change, log_ratio, rolling_ratio, sums_by_direction
 from lab.features.sharing import shared
 from lab.features.windows import (
@@ -13,7 +14,6 @@ from lab.features.windows import (
     rolling_correlation,
     rolling_line,
     rolling_mean,
-    rolling_rank,
     rolling_sum,
     rolling_zscore,
     span_memory,

@@ -10,7 +10,7 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.features.catalogue import feature
-from lab.features.windows import highest, lowest
+from lab.features.extremes import highest, lowest
 from lab.nouns import Ages, Formula, Vector
 
 VALUE_SHARE = 0.7

@@ -92,7 +92,7 @@ def test_a_certificate_says_what_it_rests_on_and_is_kept(tmp_path: Path) -> None
     (path,) = tmp_path.iterdir()
     assert json.loads(path.read_text()) == {
         "column": "sma_distance_9",
-        "family": "trend",
+        "family": "averages",
         "lookback": 9,
         "memory": 9,
         "rows": certificate.rows,

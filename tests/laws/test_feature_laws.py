@@ -16,8 +16,9 @@ from lab.errors import LookAhead, UsageError
 from lab.features import FEATURES, Latest, Recent, compute, compute_fitted, computing, fit, latest, own, plain, resolve
 from lab.features.certificate import certify
 from lab.features.certificates import certified
+from lab.features.extremes import highest
 from lab.features.garch import LARGEST_BETA
-from lab.features.windows import highest, lag, rolling_mean
+from lab.features.windows import lag, rolling_mean
 from lab.nouns import PRICES, Bars, Feature, FittedFeature, Formula, Numbers, Span, Vector
 from tests.conftest import bars_of, hostile_frames, rows_of, two_state_moves, with_side_columns
 

@@ -21,7 +21,7 @@ from lab.nouns import Bars, Vector
 from tests.conftest import bars_of, rows_of, two_state_moves
 
 Prices = Mapping[str, Vector]
-FAMILIES = ("price", "trend", "momentum", "volatility", "volume", "distribution", "calendar")
+FAMILIES = ("price", "averages", "channels", "trend", "momentum", "volatility", "volume", "distribution", "calendar")
 COLUMNS = ("open", "high", "low", "close", "volume", "time")
 
 
