@@ -88,8 +88,10 @@ class Live:
         if len({time for _, time, _ in arrived}) > 1 or len({symbol for symbol, _, _ in arrived}) < len(arrived):
             raise BadBars("bars of different moments came together", fix="feed one close at a time, a bar a symbol")
         remembered = [self._remember(*each) for each in arrived]
+        if not remembered:
+            return []
         self._compared.write([memory.bars for memory in remembered])
-        return self._decided(remembered) if remembered else []
+        return self._decided(remembered)
 
     def _decided(self, memories: Sequence[Memory]) -> list[Decision]:
         time = memories[0].last

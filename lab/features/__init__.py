@@ -49,7 +49,7 @@ from lab.features.computing import (
     fit,
     over_stretch,
 )
-from lab.features.latest import Latest, LatestCompared, latest
+from lab.features.last_row import Latest, LatestCompared, latest
 from lab.features.recent import Recent
 
 __all__ = [

@@ -105,6 +105,7 @@ def test_bars_of_different_closes_do_not_come_together(recorded: tuple[Path, Run
     with pytest.raises(BadBars, match="bars of different moments came together"):
         live.on_bars([first, later])
     assert [each.time for each in live.on_bars([first])] == [first["time"]]  # nothing of them was taken
+    assert live.on_bars([]) == []
     with pytest.raises(BadBars, match="bars lack symbol"):
         live.on_bars([{name: value for name, value in later.items() if name != "symbol"}])
 

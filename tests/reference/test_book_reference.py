@@ -182,7 +182,7 @@ def test_the_regression_of_corsi_is_the_worked_one() -> None:
     variance = 1 + 0.5 * np.sin(t / 7) + 0.2 * np.cos(t / 3) + 0.1 * np.sin(1.7 * t)
     slopes = regressed([variance])
     assert slopes.tolist() == pytest.approx([0.27729067, 0.95934762, 0.00050785, -0.23904644], abs=5e-9)
-    assert float(har_terms(variance)[-1] @ slopes) == pytest.approx(0.59681914, abs=1e-8)
+    assert float(har_terms(variance, np.array([1]))[-1] @ slopes) == pytest.approx(0.59681914, abs=1e-8)
 
 
 def seasonal_market(rows: int = 4000, hours: int = 24) -> Bars:

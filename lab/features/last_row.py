@@ -94,27 +94,24 @@ def _look(bars: int, features: Sequence[tuple[int, Feature]]) -> Look:
         for place, each in features
         if each.arguments
     ]
-    return Look(
-        bars, read_by(each for _, each in features), called, [each for each in features if not each[1].arguments]
-    )
+    expressed = [(place, each) for place, each in features if not each.arguments]
+    return Look(bars, read_by(each for _, each in features), called, expressed)
 
 
 def _write(looks: Sequence[Look], recents: Sequence[Recent], values: Matrix) -> None:
     """The values of these symbols, who have as many bars as each other or more than any look, a row a feature."""
     for look in looks:
         seen = min(look.bars, recents[0].height)
-        ages = np.array([recent.age - seen + 1 for recent in recents])
-        arrays: dict[str, Any] = {
-            name: _end_to_end([recent.column(name, seen) for recent in recents]) for name in look.reads
-        }
-        arrays[AGE] = ages
+        ages = [recent.age - seen + 1 for recent in recents]
+        arrays: dict[str, Any] = {AGE: np.array(ages)}
+        arrays |= {name: _end_to_end([recent.column(name, seen) for recent in recents]) for name in look.reads}
         for place, lookback, formula, names in look.called:
             if lookback <= seen:
                 values[place] = formula(*[arrays[name] for name in names])[seen - 1 :: seen]
         if look.expressed:
             features = [each for _, each in look.expressed]
             frame = recents[0].frame(sorted({name for each in features for name in each.needs}), seen)
-            found = expressions(frame, features, int(ages[0]))
+            found = expressions(frame, features, ages[0])
             for place, each in look.expressed:
                 if each.lookback <= seen:
                     values[place] = found[each.name][-1]
