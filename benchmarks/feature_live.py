@@ -1,7 +1,7 @@
 """The same columns, one bar at a time: how long a bar takes, and whether live gives what batch gives.
 
-`python -m benchmarks.feature_live bar CLOSES SYMBOLS`: a new bar is checked, appended to what is remembered of its
-symbol, and the last row computed, as lab/live.py does it. `python -m benchmarks.feature_live equal ROWS PART PARTS`:
+`python -m benchmarks.feature_live bar CLOSES SYMBOLS`: new bars are checked, appended to what is remembered of their
+symbols, and the last rows computed, as lab/live.py does it. `python -m benchmarks.feature_live equal ROWS PART PARTS`:
 of some features, every row from its last `lookback` bars alone, with the age that live knows, beside the batch.
 """
 

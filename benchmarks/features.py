@@ -22,6 +22,7 @@ from benchmarks.tables import Table, markdown, ratio, show, spread
 PAGE = Path("docs") / "benchmarks-features.md"
 PEERS = ("TA-Lib", "pandas-ta-classic", "smartmoneyconcepts", "arch", "hmmlearn")
 NANO, MILLI = 1e9, 1e3
+INDICATOR_PEERS = {"talib": "TA-Lib", "pandas": "pandas", "classic": "pandas-ta-classic"}
 QUIET = {"SMC_CREDIT": "0"}  # smartmoneyconcepts greets on stdout
 AGREES = 1e-6
 Rows = list[tuple[str, ...]]
@@ -32,8 +33,7 @@ class Sizes:
     """How much each part is given."""
 
     rounds: int = 3
-    bars: tuple[int, ...] = (1_000_000, 5_000_000)  # TA-Lib; pandas at the first
-    classic_bars: int = 1_000_000
+    bars: tuple[int, ...] = (1_000_000, 5_000_000)
     compared_bars: int = 200_000
     smart_bars: int = 100_000
     panel: int = 800
@@ -52,7 +52,6 @@ class Sizes:
 SMALL = Sizes(
     rounds=1,
     bars=(20_000,),
-    classic_bars=10_000,
     compared_bars=12_000,
     smart_bars=4_000,
     panel=6,
@@ -88,14 +87,9 @@ def main() -> None:
 
 def indicators(sizes: Sizes) -> list[Table]:
     """lab beside TA-Lib, pandas and pandas-ta-classic."""
-    first, *larger = sizes.bars
-    contest = ("feature_indicators", "contest")
-    told = {first: ask(*contest, first, sizes.rounds, *LAB_WAYS, "talib", "pandas")}
-    told |= {rows: ask(*contest, rows, sizes.rounds, *LAB_WAYS, "talib") for rows in larger}
-    few = ask(*contest, sizes.classic_bars, sizes.rounds, *LAB_WAYS, "classic")
+    told = {rows: ask("feature_indicators", "contest", rows, sizes.rounds) for rows in sizes.bars}
     apart = ask("feature_indicators", "differences", sizes.compared_bars)
-    cells = [_totals(each, "talib", "TA-Lib") for each in told.values()]
-    cells += [_totals(told[first], "pandas", "pandas"), _totals(few, "classic", "pandas-ta-classic")]
+    cells = [_totals(each, way, peer) for way, peer in INDICATOR_PEERS.items() for each in told.values()]
     notes = [
         "Drawn one-minute bars. lab goes from bars to a frame of columns with nulls, in one call: on every core as it "
         "does by default, and on one. The peers go column by column from arrays or series in memory, on one core, and "
@@ -139,7 +133,7 @@ def _totals(told: Answer, way: str, peer: str) -> tuple[str, ...]:
 def agreement_table(apart: Mapping[str, list[Answer]]) -> Table:
     """By peer: how many columns are the same, and which is not."""
     rows: Rows = []
-    for way, peer in (("talib", "TA-Lib"), ("pandas", "pandas"), ("classic", "pandas-ta-classic")):
+    for way, peer in INDICATOR_PEERS.items():
         told = apart[way]
         same = [each for each in told if each["largest"] <= AGREES and not each["one_sided"]]
         worst = max((each["largest"] for each in same), default=math.nan)
@@ -314,8 +308,8 @@ def new_bar(sizes: Sizes) -> list[Table]:
     ]
     notes = [
         f"{told[0]['columns']} columns, every second one of `core`. Milliseconds from a bar's arrival to its columns, "
-        f"for all symbols one after the other: the bar is checked, appended to the last {told[0]['kept']} that are "
-        "remembered, and the last row computed, as lab/live.py does. The last bar's values are set beside the batch.",
+        f"for all symbols: each bar is checked and appended to the last {told[0]['kept']} that are remembered, then "
+        "the last rows are computed together, as lab/live.py does. The last bar's values are set beside the batch.",
     ]
     return [Table("One new bar", ("symbols", "closes", "p50 ms", "p99 ms", "same bits as batch"), rows, notes)]
 

@@ -464,7 +464,7 @@ FUTURE |= {
 
 COUNTING = {
     "age_as_a_value": (pl.col("age").cast(pl.Float64), 20),
-    "age_in_a_ratio": (lambda close, age: np.arange(age, age + close.size) / 100, 1),
+    "age_in_a_ratio": (lambda close, age: (age[0] + np.arange(close.size)) / 100, 1),
 }
 
 TOO_FAR_BACK: dict[str, tuple[Formula, int]] = {
