@@ -31,7 +31,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
 
 
 class Bouncer:
-    """Answers every 5th request by 429 and bans whoever asks again before the time it named."""
+    """Answers every 10th request by 429 and bans whoever asks again before the time it named."""
 
     def __init__(self, wait: int = 1) -> None:
         self.early = self.turned_away = 0
@@ -44,7 +44,7 @@ class Bouncer:
             self._asked += 1
             self._meanwhile += now < self._opens
             early = now < self._opens and self._meanwhile > ON_THEIR_WAY
-            full = self._asked % 5 == 0 and now >= self._opens
+            full = self._asked % 10 == 0 and now >= self._opens
             if full:
                 self._opens, self._meanwhile = now + self._wait, 0
             self.early += early
