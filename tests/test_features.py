@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from lab.errors import MissingColumns, UnknownName, UsageError
 from lab.features import FEATURES, compute, compute_fitted, computing, fit, plain, resolve, resolve_all
 from lab.features.markets import rough_market
-from lab.nouns import Bars, Feature, FittedFeature
+from lab.nouns import Bars, Feature, FittedFeature, Vector
 from tests.conftest import bars_of, rows_of, two_state_moves, with_side_columns
 
 # ---- naming --------------------------------------------------------------------------------------------------------
@@ -243,6 +244,22 @@ def test_a_column_is_null_where_nothing_finite_was_found_and_before_its_lookback
         value if is_known else None for value, is_known in zip(close.tolist(), known, strict=True)
     ]
     assert made.null_count() == rows - known.sum()
+
+
+@pytest.mark.parametrize(
+    ("formula", "made"),
+    [
+        (lambda close: np.concatenate([close, close]), 1000),
+        (lambda close: close[1:], 499),
+        (lambda close: np.float64(1.0), 1),
+        (lambda close: np.column_stack([close, close]), 1000),
+    ],
+)
+def test_a_formula_that_makes_not_one_value_a_row_is_refused(formula: Callable[..., Vector], made: int) -> None:
+    """Before anything is written: beyond a column lies another one."""
+    feature = Feature("odd", "own", "", formula, 1)
+    with pytest.raises(UsageError, match=f"feature odd made {made} values of 500 rows"):
+        computing.over_stretch(pl.DataFrame({"close": np.ones(500)}), [feature])
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,11 @@ def test_changes_are_numpys(bars: int) -> None:
     np.testing.assert_array_equal(relative_change(x, bars), x / before - 1)
 
 
+def test_columns_of_different_lengths_make_no_pairs() -> None:
+    with pytest.raises(ValueError, match="columns of one length"):
+        rolling_correlation(np.ones(10), np.ones(9), 3, FIRST)
+
+
 @pytest.mark.parametrize("reaching", [lag, change, absolute_change, relative_change])
 def test_a_change_to_come_is_refused(reaching: Callable[[Vector, int], Vector]) -> None:
     with pytest.raises(ValueError, match="would read the future"):

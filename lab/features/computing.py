@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from lab.compiled import compiled, row
-from lab.errors import MissingColumns
+from lab.errors import MissingColumns, UsageError
 from lab.features.sharing import Shared, sharing
 from lab.nouns import AGE, COMPARED, OPTIONAL_COLUMNS, Bars, Feature, FittedFeature, Numbers, Vector
 
@@ -138,6 +138,10 @@ def over_stretch(frame: pl.DataFrame, features: Sequence[Feature], age: int = 1)
                 found = np.full(frame.height, np.nan)
             else:
                 found = applied(each, arrays) if each.arguments else expressed[each.name]
+            if found.shape != place.shape:
+                raise UsageError(
+                    f"feature {each.name} made {found.size} values of {place.size} rows", fix="return one value a row"
+                )
             columns.append(_column(found, each.lookback, place))
     return cast(pl.DataFrame, pl.from_arrow(pa.Table.from_arrays(columns, [each.name for each in features])))
 

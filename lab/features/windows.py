@@ -407,6 +407,8 @@ def rolling_shape(x: Vector, window: int, age: Ages) -> tuple[Vector, Vector]:
 @compiled
 def rolling_products(x: Vector, y: Vector, window: int, age: Ages) -> tuple[Vector, Vector, Vector]:
     """Over the last `window` pairs: squared deviations of x, of y, and their products, summed; 0 where constant."""
+    if x.size != y.size:
+        raise ValueError("pairs are made of columns of one length")
     n = x.size
     xx = np.empty(n)
     yy = np.empty(n)
