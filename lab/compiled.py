@@ -13,7 +13,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def kept_in(sources: Path, base: Path) -> Path:
+def cache_folder(sources: Path, base: Path) -> Path:
     """The folder in `base` for machine code of these very sources, where that of others is removed.
 
     numba compiles anew when the file of a function was changed, but not when that of a function it calls was.
@@ -27,7 +27,7 @@ def kept_in(sources: Path, base: Path) -> Path:
 
 
 HERE = Path(__file__).parent
-KEPT = str(kept_in(HERE, Path(numba.config.CACHE_DIR or HERE / "__pycache__")))
+CACHE = str(cache_folder(HERE, Path(numba.config.CACHE_DIR or HERE / "__pycache__")))
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -35,7 +35,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     Strict floating point: the same inputs give the same bits, and no sum is reordered.
     """
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, KEPT
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, CACHE
     try:
         return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:

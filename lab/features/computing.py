@@ -188,12 +188,12 @@ def expressions(frame: pl.DataFrame, features: Sequence[Feature], age: int) -> d
 def _column(found: Vector, lookback: int, place: Vector) -> Any:
     """An Arrow column of what was found, kept at `place`: null where it is not finite or lacks its look-back."""
     bits = np.zeros((found.size + 7) // 8, dtype=np.uint8)
-    settle(found, lookback, place, bits)
+    write_with_nulls(found, lookback, place, bits)
     return pa.Array.from_buffers(pa.float64(), found.size, [pa.py_buffer(bits), pa.py_buffer(place)])
 
 
 @compiled
-def settle(found: Vector, lookback: int, place: Vector, bits: Bits) -> None:
+def write_with_nulls(found: Vector, lookback: int, place: Vector, bits: Bits) -> None:
     """Write what was found to `place`, and a 1 into `bits`, eight rows a byte, where it is not to be null."""
     some = 512
     for start in range(0, found.size, some):

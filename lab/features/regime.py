@@ -9,18 +9,17 @@ import numpy as np
 
 from lab.compiled import compiled
 from lab.errors import NotEnoughHistory, UsageError
+from lab.features.averages import efficiency as straightness
 from lab.features.catalogue import feature, fitted_feature
 from lab.features.extremes import rolling_quantile, since_highest
 from lab.features.garch import returns_of
 from lab.features.price import log_change
 from lab.features.trend import average_directional_index
 from lab.features.windows import (
-    absolute_change,
     lag,
     restarted,
     rolling_deviation,
     rolling_mean,
-    rolling_sum,
     wilder_memory,
 )
 from lab.nouns import Ages, Bars, Formula, Matrix, Numbers, Vector
@@ -229,7 +228,7 @@ def market_regime(window: int = 14, trending: float = 25.0, ranging: float = 20.
 
     def regime(high: Vector, low: Vector, close: Vector, age: Ages) -> Vector:
         directed = average_directional_index(high, low, close, window, age)
-        straight = absolute_change(close, window) / rolling_sum(absolute_change(close), window, age)
+        straight = straightness(close, window, age)
         trend = (directed >= trending) & (straight >= efficiency)
         range_bound = (directed < ranging) & (straight < efficiency)
         return np.where(np.isnan(directed + straight), np.nan, trend * 1.0 - range_bound)

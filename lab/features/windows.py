@@ -106,15 +106,10 @@ def change(x: Vector, bars: int = 1) -> Vector:
 
 
 @shared
-@compiled
 def absolute_change(x: Vector, bars: int = 1) -> Vector:
     """How far each value is from the one `bars` rows before."""
-    refuse_future(bars)
-    out = np.empty(x.size)
-    out[:bars] = np.nan
-    for t in range(bars, x.size):
-        out[row(t)] = abs(x[row(t)] - x[row(t - bars)])
-    return out
+    found: Vector = np.abs(change(x, bars))
+    return found
 
 
 @shared

@@ -277,7 +277,7 @@ def test_a_straight_climb_is_a_trend_a_zigzag_a_range() -> None:
     ],
 )
 def test_a_kind_of_market_is_told_from_its_lookback_alone(text: str) -> None:
-    certify(plain(text))
+    assert certify(plain(text)).memory <= plain(text).lookback
 
 
 @pytest.mark.parametrize("text", ["volatile_next(30)", "regime_age(30)", "regime_persistence(10, 30)"])
